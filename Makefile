@@ -10,6 +10,7 @@ PYTHON ?= python3
 VENV ?= .venv
 DATA ?=
 OUT ?= demo_output
+DEMO_ARGS := $(if $(DATA),--data "$(DATA)")
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -33,7 +34,9 @@ $(BIN)/python:
 		echo "keras_unirec needs Python 3.11 or newer;" \
 			"$(PYTHON) is $$($(PYTHON) --version 2>&1)." \
 			"Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "No virtual environment: is the venv module installed?" \
+			"(Debian, Ubuntu: apt install python3-venv)"; exit 1; }
 
 $(VENV)/.demo-installed: pyproject.toml | $(BIN)/python
 	@echo "Installing into $(VENV) (TensorFlow alone is 600 MB to download)"
@@ -46,8 +49,7 @@ $(VENV)/.dev-installed: pyproject.toml | $(BIN)/python
 	@touch $@ $(VENV)/.demo-installed
 
 demo: $(VENV)/.demo-installed
-	$(BIN)/python examples/demo.py --out "$(OUT)" \
-		$(if $(DATA),--data "$(DATA)")
+	$(BIN)/python examples/demo.py --out "$(OUT)" $(DEMO_ARGS)
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
