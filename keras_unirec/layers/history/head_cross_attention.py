@@ -1,0 +1,226 @@
+import keras
+from keras import ops
+
+from keras_unirec.layers._glorot import glorot
+
+
+@keras.saving.register_keras_serializable(package="keras_unirec")
+class HeadCrossAttention(keras.layers.Layer):
+    """Lets every head read the history with its own query.
+
+    `z_i = sum_t softmax_t(q_i . k_t^i / sqrt(D)) v_t^i + q_i`, with
+    `k_t^i = W_k^i h_t^i` and `v_t^i = W_v^i h_t^i`. Head `i` of event `t`,
+    `h_t^i`, is a slice of `h_t`, which then has width `N * D`, or, with a
+    `HistoryMap`, a linear map of an `h_t` of any width. The softmax runs over
+    real events in float32; a head with no event to read returns its query.
+
+    The keys and values may be computed (`"projected"`), or `W_k` and `W_v` (and
+    the map) move to the query and to the aggregate (`"absorbed"`), which gives
+    the same output and costs nothing per event. `key_value_macs` has the costs
+    that `"auto"` compares.
+
+    Args:
+        history_map: Optional `HistoryMap`, usually shared between layers. By
+            default heads are slices of the event.
+        attention: `"softmax"` or `"sigmoid"`. With the latter the weight of an
+            event is `sigmoid(q_i . k_t^i / sqrt(D)) / sqrt(n)`, where `n` is
+            the number of real events of the request: unlike a mean, the sum
+            still grows with the number of events that match, and unlike a
+            plain sum its scale at initialization does not grow with `n`.
+            Defaults to `"softmax"`.
+        kv_mode: `"absorbed"`, `"projected"`, or `"auto"`, the cheaper by static
+            shapes, and `"absorbed"` where the number of candidates or events
+            is not static. Defaults to `"auto"`.
+
+    Call arguments:
+        queries: Tensor of shape `(requests, candidates, num_heads, dim)`.
+        history: Tensor of shape `(requests, length, event_dim)`.
+        mask: Optional bool tensor of shape `(requests, length)`, true on real
+            events.
+
+    Output shape:
+        `(requests, candidates, num_heads, dim)`
+
+    Example:
+    ```python
+    attention = keras_unirec.layers.HeadCrossAttention()
+    queries, history = np.ones((2, 3, 4, 8)), np.ones((2, 50, 32))
+    attention(queries, history).shape  # (2, 3, 4, 8)
+    ```
+
+    Reference: [MixFormer, 2026](https://arxiv.org/abs/2602.14110), eq. 6-8.
+    """
+
+    def __init__(
+        self,
+        history_map=None,
+        attention="softmax",
+        kv_mode="auto",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if attention not in ("softmax", "sigmoid"):
+            raise ValueError(
+                '`attention` must be "softmax" or "sigmoid". '
+                f"Received: attention={attention}"
+            )
+        if kv_mode not in ("auto", "absorbed", "projected"):
+            raise ValueError(
+                '`kv_mode` must be "auto", "absorbed" or "projected". '
+                f"Received: kv_mode={kv_mode}"
+            )
+        self.history_map = history_map
+        self.attention = attention
+        self.kv_mode = kv_mode
+        self.supports_masking = True
+
+    def build(self, queries_shape, history_shape):
+        num_heads, dim = queries_shape[-2:]
+        event_dim = history_shape[-1]
+        if self.history_map is None:
+            if event_dim != num_heads * dim:
+                raise ValueError(
+                    "Without `history_map` an event is as wide as all heads, "
+                    f"{num_heads} * {dim} = {num_heads * dim}. Received: "
+                    f"history of width {event_dim}"
+                )
+        else:
+            mapped = (self.history_map.num_heads, self.history_map.dim)
+            if mapped != (num_heads, dim):
+                raise ValueError(
+                    "`history_map` must map to the heads of the queries, "
+                    f"{num_heads} of width {dim}. Received: {mapped[0]} of "
+                    f"width {mapped[1]}"
+                )
+            if not self.history_map.built:
+                self.history_map.build(history_shape)
+        self.key_kernel = self.add_weight(
+            name="key_kernel",
+            shape=(num_heads, dim, dim),
+            initializer=glorot(dim, dim),
+        )
+        self.value_kernel = self.add_weight(
+            name="value_kernel",
+            shape=(num_heads, dim, dim),
+            initializer=glorot(dim, dim),
+        )
+
+    def call(self, queries, history, mask=None):
+        if self._resolve_kv_mode(queries.shape, history.shape) == "absorbed":
+            return self._absorbed(queries, history, mask) + queries
+        return self._projected(queries, history, mask) + queries
+
+    def _resolve_kv_mode(self, queries_shape, history_shape):
+        if self.kv_mode != "auto":
+            return self.kv_mode
+        _, num_candidates, num_heads, dim = queries_shape
+        _, length, event_dim = history_shape
+        if num_candidates is None or length is None:
+            return "absorbed"
+        macs = key_value_macs(
+            num_candidates,
+            length,
+            num_heads,
+            dim,
+            None if self.history_map is None else event_dim,
+        )
+        return min(macs, key=macs.get)
+
+    def _projected(self, queries, history, mask):
+        events = self._events_by_head(history, queries.shape)
+        keys = ops.einsum("rtnd,ndk->rtnk", events, self.key_kernel)
+        values = ops.einsum("rtnd,ndk->rtnk", events, self.value_kernel)
+        scores = ops.einsum("rcnk,rtnk->rcnt", queries, keys)
+        weights = self._weights(scores, mask, queries.shape[-1])
+        return ops.einsum("rcnt,rtnk->rcnk", weights, values)
+
+    def _absorbed(self, queries, history, mask):
+        dim = queries.shape[-1]
+        queries = ops.einsum("rcnk,ndk->rcnd", queries, self.key_kernel)
+        if self.history_map is None:
+            events = self._events_by_head(history, queries.shape)
+            scores = ops.einsum("rcnd,rtnd->rcnt", queries, events)
+            weights = self._weights(scores, mask, dim)
+            read = ops.einsum("rcnt,rtnd->rcnd", weights, events)
+        else:
+            # Heads and candidates are rows of one product with the events.
+            kernel = self.history_map.kernel
+            queries = ops.einsum("rcnd,end->rcne", queries, kernel)
+            scores = ops.einsum("rcne,rte->rcnt", queries, history)
+            weights = self._weights(scores, mask, dim)
+            read = ops.einsum("rcnt,rte->rcne", weights, history)
+            read = ops.einsum("rcne,end->rcnd", read, kernel)
+        return ops.einsum("rcnd,ndk->rcnk", read, self.value_kernel)
+
+    def _events_by_head(self, history, queries_shape):
+        if self.history_map is not None:
+            return self.history_map(history)
+        requests, length, _ = ops.shape(history)
+        return ops.reshape(history, (requests, length, *queries_shape[-2:]))
+
+    def _weights(self, scores, mask, dim):
+        """Weights of shape `(requests, candidates, num_heads, length)`."""
+        dtype = scores.dtype
+        scores = ops.cast(scores, "float32") / dim**0.5
+        if mask is None:
+            mask = ops.ones(ops.shape(scores)[-1:], dtype="bool")
+        else:
+            mask = mask[:, None, None, :]
+        if self.attention == "softmax":
+            weights = ops.softmax(ops.where(mask, scores, -1e9), axis=-1)
+        else:
+            num_events = ops.sum(
+                ops.cast(mask, "float32"), axis=-1, keepdims=True
+            )
+            num_events = ops.maximum(num_events, 1.0)
+            weights = ops.sigmoid(scores) * ops.rsqrt(num_events)
+        # A request without events has only padding to spread its weight on.
+        return ops.cast(ops.where(mask, weights, 0.0), dtype)
+
+    def compute_mask(self, queries, history, mask=None):
+        return None
+
+    def compute_output_shape(self, queries_shape, history_shape):
+        return tuple(queries_shape)
+
+    def get_config(self):
+        config = super().get_config()
+        config["history_map"] = keras.saving.serialize_keras_object(
+            self.history_map
+        )
+        config["attention"] = self.attention
+        config["kv_mode"] = self.kv_mode
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        config["history_map"] = keras.saving.deserialize_keras_object(
+            config.get("history_map")
+        )
+        return super().from_config(config)
+
+
+def key_value_macs(num_candidates, length, num_heads, dim, event_dim=None):
+    """Multiply-accumulates of one request's attention, by `kv_mode`.
+
+    With `C` candidates, `T` events, `N` heads of width `D`, and events of
+    width `E` that a `HistoryMap` spreads over the heads (`event_dim=None`:
+    heads are slices of the event):
+
+    - projected: `T * 2 N D^2` (keys, values), `2 C T N D` (scores, sums), and
+      with the map `T * N E D`;
+    - absorbed: `C * 2 N D^2`, and `2 C T N D`, or with the map
+      `C * 2 N E D` and `2 C T N E`.
+    """
+    square = 2 * num_heads * dim * dim
+    attention = 2 * num_candidates * length * num_heads
+    projected = length * square + attention * dim
+    absorbed = num_candidates * square
+    if event_dim is None:
+        absorbed += attention * dim
+    else:
+        projected += length * num_heads * event_dim * dim
+        absorbed += num_candidates * 2 * num_heads * event_dim * dim
+        absorbed += attention * event_dim
+    return {"absorbed": absorbed, "projected": projected}
