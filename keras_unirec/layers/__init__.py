@@ -1,3 +1,14 @@
+from keras_unirec.layers.embedding import BesideCandidates as BesideCandidates
+from keras_unirec.layers.embedding import EmbeddingPooling as EmbeddingPooling
+from keras_unirec.layers.embedding import FeatureEmbedding as FeatureEmbedding
+from keras_unirec.layers.embedding import HistoryMerge as HistoryMerge
+from keras_unirec.layers.embedding import LengthMask as LengthMask
+from keras_unirec.layers.embedding import (
+    NewestFirstPosition as NewestFirstPosition,
+)
+from keras_unirec.layers.embedding import RowEmbedding as RowEmbedding
+from keras_unirec.layers.embedding import TimeGapBucket as TimeGapBucket
+from keras_unirec.layers.embedding import concatenate as concatenate
 from keras_unirec.layers.feature_tokenizer import (
     FeatureTokenizer as FeatureTokenizer,
 )

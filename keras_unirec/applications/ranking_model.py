@@ -1,0 +1,476 @@
+import keras
+from keras import ops
+
+from keras_unirec import optimizers
+from keras_unirec.applications.objectives import Objectives
+from keras_unirec.schema import Schema
+
+
+class RankingModel(keras.Model):
+    """The base of every application: two halves, and losses on `(R, C)`.
+
+    A batch is R requests of C candidates. `user_model` computes what depends
+    on the request alone, once per request; `item_model` scores the candidates
+    against that state; the model is their composition. Labels, weights and
+    outputs have shape `(R, C)`; a pointwise table is C = 1.
+
+    Losses and metrics see what pointwise training on the same rows would
+    show them: pointwise ones get `(R * C, 1)` with the candidate weights, and
+    a loss is the sum over candidates divided by the sum of their weights
+    (over all replicas). List-wise losses and ranking metrics of `keras_rs`
+    get `(R, C)` and the mask of the real candidates.
+
+    Args:
+        schema: `keras_unirec.Schema`, adapted.
+        user_model: `keras.Model` from the encoded user inputs to a dict of
+            named state tensors, whose first axis is the request.
+        item_model: `keras.Model` from state and encoded item inputs to a
+            dict of float32 logits `(R, C)` by label.
+        output_activation: `None` (logits) or `"sigmoid"` (probabilities).
+            Defaults to `None`.
+        default_recipe: Recipe of `compile` without arguments. Defaults to
+            `"default"`.
+        dtype: Dtype policy. Defaults to the global policy.
+        **kwargs: `name` and `trainable` of `keras.Model`.
+    """
+
+    def __init__(
+        self,
+        schema,
+        user_model,
+        item_model,
+        output_activation=None,
+        default_recipe="default",
+        dtype=None,
+        **kwargs,
+    ):
+        # Numbers stay float32 until the embedding stage casts them.
+        super().__init__(dtype=dtype, autocast=False, **kwargs)
+        self.schema = schema
+        self.user_model = user_model
+        self.item_model = item_model
+        self.output_activation = output_activation
+        self.default_recipe = default_recipe
+        self._user_keys = tuple(schema.inputs()[0])
+        self._item_keys = tuple(schema.inputs()[1])
+        self.jit_replica = False
+        self.build()
+
+    def build(self, input_shape=None):
+        pass  # The halves are built; this only marks the composition so.
+
+    def call(self, inputs, training=None):
+        inputs = self.known_inputs(inputs)
+        state = self.user_model(
+            {key: inputs[key] for key in self._user_keys}, training=training
+        )
+        items = {key: inputs[key] for key in self._item_keys}
+        return self.item_model({**state, **items}, training=training)
+
+    def encode_user(self, inputs):
+        """Computes what depends on the request alone.
+
+        Args:
+            inputs: dict of encoded user inputs (arrays or tensors, first
+                axis R). Other keys are ignored.
+
+        Returns:
+            dict of named state tensors, first axis R.
+
+        Raises:
+            ValueError: If a user input is missing.
+        """
+        return self.user_model(self._pick(inputs, self._user_keys))
+
+    def score_items(self, state, inputs):
+        """Scores the candidates of each request against its state.
+
+        Args:
+            state: What `encode_user` returned, with one row per request.
+            inputs: dict of encoded item inputs of shape `(R, C, ...)`.
+
+        Returns:
+            dict of float32 `(R, C)` outputs by label.
+
+        Raises:
+            ValueError: If an item input or state tensor is missing, or their
+                numbers of requests differ.
+        """
+        items = self._pick(inputs, self._item_keys)
+        state = self._pick(
+            state, [i.name for i in self.item_model.inputs if i.name in state]
+        )
+        rows = {int(ops.shape(value)[0]) for value in state.values()}
+        rows |= {int(ops.shape(value)[0]) for value in items.values()}
+        if len(rows) > 1:
+            raise ValueError(
+                "State and items must have the same number of requests: row "
+                "r of the items is scored against row r of the state. "
+                f"Received: numbers of requests {sorted(rows)}"
+            )
+        return self.item_model({**state, **items})
+
+    def known_inputs(self, inputs):
+        """Keeps the columns that the model reads; names what is missing."""
+        return self._pick(inputs, self._user_keys + self._item_keys)
+
+    def _pick(self, inputs, keys):
+        if not isinstance(inputs, dict):
+            raise ValueError(
+                "The inputs of a ranking model are a dict of encoded columns, "
+                "as `keras_unirec.data.from_pandas(df, schema)` yields them. "
+                f"Received: {type(inputs).__name__}"
+            )
+        missing = [key for key in keys if key not in inputs]
+        if missing:
+            raise ValueError(
+                f"Columns {missing} are missing from the inputs. The schema "
+                f"expects {list(keys)}. Received: {sorted(inputs)}"
+            )
+        return {key: ops.convert_to_tensor(inputs[key]) for key in keys}
+
+    # === Compiling ===
+
+    def compile(
+        self,
+        optimizer=None,
+        loss=None,
+        metrics=None,
+        recipe=None,
+        loss_weights=None,
+        weighted_metrics=None,
+        jit_compile="auto",
+        **kwargs,
+    ):
+        """Configures training; without arguments, a recipe that works.
+
+        Args:
+            optimizer: Optimizer or its name. Defaults to `None`: that of
+                `recipe`.
+            loss: Loss, name of a loss, or dict of them by label. Defaults to
+                binary cross-entropy on logits for every label.
+            metrics: List of metrics (for every label) or dict of lists by
+                label. Defaults to AUC with 10,000 thresholds. The candidate
+                weights apply to all of them.
+            recipe: `"default"` or `"paper"`, see
+                `keras_unirec.optimizers.recipe`. Defaults to the model's own
+                (`"default"` for the `_tiny` sizes).
+            loss_weights: dict of floats by label. Defaults to 1 for each.
+            weighted_metrics: The same as `metrics`; the two are joined.
+            jit_compile: bool or `"auto"`: XLA where there is a GPU (and on
+                JAX always). Under a strategy with several replicas, forward
+                and backward are compiled inside each replica. Defaults to
+                `"auto"`.
+            **kwargs: Other arguments of `keras.Model.compile`.
+
+        Raises:
+            ValueError: If an optimizer and a recipe are both given, a label
+                is unknown, or a loss or metric expects probabilities while
+                the model returns logits.
+        """
+        if optimizer is not None and recipe is not None:
+            raise ValueError(
+                "`recipe` names an optimizer; give one of the two. Received: "
+                f"optimizer={optimizer}, recipe={recipe!r}"
+            )
+        if optimizer is None:
+            optimizer = optimizers.recipe(recipe or self.default_recipe)
+        if metrics is None and weighted_metrics is None:
+            metrics = ["auc"]
+        self._objectives = Objectives(
+            self.schema.label_names,
+            self.output_activation is None,
+            loss,
+            _joined(self.schema.label_names, metrics, weighted_metrics),
+            loss_weights,
+        )
+        jit_compile, self.jit_replica = self._resolve_jit(jit_compile)
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        self._ranking_compile_config = keras.saving.serialize_keras_object(
+            {
+                "optimizer": self.optimizer,
+                "loss": loss,
+                "metrics": metrics,
+                "loss_weights": loss_weights,
+                "weighted_metrics": weighted_metrics,
+                "jit_compile": jit_compile or self.jit_replica,
+            }
+        )
+
+    def get_compile_config(self):
+        return self._ranking_compile_config if self.compiled else {}
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def _resolve_jit(self, jit_compile):
+        """`jit_compile` for Keras, and whether to compile in the replica."""
+        if keras.backend.backend() != "tensorflow":
+            return jit_compile, False
+        import tensorflow as tf
+
+        from keras_unirec import _tensorflow
+
+        if jit_compile == "auto":
+            jit_compile = bool(tf.config.list_physical_devices("GPU"))
+        if _tensorflow.num_replicas() > 1:
+            return False, jit_compile
+        return jit_compile, False
+
+    # === Losses and metrics on (R, C) ===
+
+    def targets(self, y, sample_weight=None):
+        """Labels and weights as dicts of float32 `(R, C)` by label.
+
+        Args:
+            y: dict of labels, or one tensor where there is one label.
+            sample_weight: None, one tensor for all labels, or a dict.
+
+        Returns:
+            Two dicts by label.
+
+        Raises:
+            ValueError: If a label is missing.
+        """
+        names = self.schema.label_names
+        if not isinstance(y, dict):
+            y = dict.fromkeys(names[:1], y) if len(names) == 1 else {}
+        missing = [name for name in names if name not in y]
+        if missing:
+            raise ValueError(
+                f"Labels {missing} are missing from the targets. The schema "
+                f"has the labels {list(names)}."
+            )
+        labels = {name: ops.cast(y[name], "float32") for name in names}
+        if not isinstance(sample_weight, dict):
+            sample_weight = dict.fromkeys(names, sample_weight)
+        weights = {}
+        for name, label in labels.items():
+            weight = sample_weight.get(name)
+            weights[name] = (
+                ops.ones_like(label)
+                if weight is None
+                else ops.broadcast_to(
+                    _beside(ops.cast(weight, "float32"), label),
+                    ops.shape(label),
+                )
+            )
+        return labels, weights
+
+    def normalize_weights(self, weights):
+        """Divides by the sum of weights over all candidates and replicas.
+
+        Args:
+            weights: dict of `(R, C)` weights by label.
+
+        Returns:
+            dict of tensors under which a loss is a plain weighted sum.
+        """
+        totals = {name: ops.sum(weight) for name, weight in weights.items()}
+        if keras.backend.backend() == "tensorflow":
+            from keras_unirec import _tensorflow
+
+            totals = {
+                name: _tensorflow.sum_over_replicas(total)
+                for name, total in totals.items()
+            }
+        return {
+            name: weight / ops.maximum(totals[name], 1e-12)
+            for name, weight in weights.items()
+        }
+
+    def total_loss(self, labels, predictions, normalized):
+        """The weighted sum of the losses of all labels, and added losses.
+
+        Args:
+            labels: dict of `(R, C)` labels.
+            predictions: dict of `(R, C)` outputs.
+            normalized: dict of weights of `normalize_weights`.
+
+        Returns:
+            Scalar. Under a strategy: this replica's part of the sum.
+        """
+        total = self._objectives.loss(labels, predictions, normalized)
+        for loss in self.losses:
+            total += self._aggregate_additional_loss(loss)
+        return total
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        labels, weights = self.targets(y, sample_weight)
+        return self.total_loss(labels, y_pred, self.normalize_weights(weights))
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        labels, weights = self.targets(y, sample_weight)
+        return self.update_metrics(labels, y_pred, weights)
+
+    def update_metrics(self, labels, predictions, weights):
+        """Updates the metrics of every label; arguments are dicts `(R, C)`."""
+        self._objectives.update_metrics(labels, predictions, weights)
+        return self.get_metrics_result()
+
+    @property
+    def metrics(self):
+        metrics = super().metrics
+        return metrics + (self._objectives.metrics if self.compiled else [])
+
+    def track_loss(self, loss, weights):
+        """Adds a batch to the mean loss, by its weight."""
+        if keras.backend.backend() == "tensorflow":
+            from keras_unirec import _tensorflow
+
+            # A replica holds its part of the sum; the tracker averages them.
+            loss = loss * _tensorflow.num_replicas()
+        weight = sum(ops.sum(weight) for weight in weights.values())
+        self._loss_tracker.update_state(loss, sample_weight=weight)
+
+    def train_step(self, *args, **kwargs):
+        if keras.backend.backend() != "tensorflow":
+            return super().train_step(*args, **kwargs)
+        from keras_unirec import _tensorflow
+
+        return _tensorflow.train_step(self, *args)
+
+    def test_step(self, *args, **kwargs):
+        if keras.backend.backend() != "tensorflow":
+            return super().test_step(*args, **kwargs)
+        from keras_unirec import _tensorflow
+
+        return _tensorflow.test_step(self, *args)
+
+    # === Training ===
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        epochs=1,
+        initial_epoch=0,
+        steps_per_epoch=None,
+        **kwargs,
+    ):
+        """`keras.Model.fit`; plans the schedule of the recipe beforehand.
+
+        A `keras_unirec.optimizers.WarmupDecay` schedule needs the number of
+        steps. It is `epochs` times the length of the data; where the data
+        does not know its length, give `steps_per_epoch`, or the rate stays
+        at its peak after the warm-up.
+
+        Args:
+            x: Dataset of `keras_unirec.data`, or arrays as Keras takes them.
+            y: Labels, where `x` is a dict of arrays.
+            epochs: int. Defaults to `1`: on click logs a second pass
+                memorizes ids.
+            initial_epoch: int. Defaults to `0`.
+            steps_per_epoch: int or None. Defaults to `None`.
+            **kwargs: Other arguments of `keras.Model.fit`.
+
+        Returns:
+            `keras.callbacks.History`.
+        """
+        _refuse_frames(x, kwargs.get("validation_data"))
+        schedule = getattr(self.optimizer, "_learning_rate", None)
+        if isinstance(schedule, optimizers.WarmupDecay):
+            steps = steps_per_epoch or _num_batches(x, **kwargs)
+            total = None if steps is None else steps * (epochs - initial_epoch)
+            start = int(ops.convert_to_numpy(self.optimizer.iterations))
+            schedule.plan(total_steps=total, start_step=start)
+            self.train_function = None  # The plan is part of the trace.
+        if hasattr(x, "element_spec"):  # A dataset shuffles itself.
+            kwargs.setdefault("shuffle", False)
+        return super().fit(
+            x,
+            y,
+            epochs=epochs,
+            initial_epoch=initial_epoch,
+            steps_per_epoch=steps_per_epoch,
+            **kwargs,
+        )
+
+    def export(self, filepath, **kwargs):
+        """Writes a SavedModel that takes raw columns.
+
+        See `keras_unirec.serving.export`.
+
+        Args:
+            filepath: Folder to write, as `"exported/1"`.
+            **kwargs: Arguments of `keras_unirec.serving.export`.
+        """
+        from keras_unirec import serving
+
+        serving.export(self, filepath, **kwargs)
+
+    def get_config(self):
+        return {
+            "schema": self.schema.get_config(),
+            "output_activation": self.output_activation,
+            "default_recipe": self.default_recipe,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        config["schema"] = Schema.from_config(config["schema"])
+        config["dtype"] = keras.dtype_policies.get(config["dtype"])
+        return cls(**config)
+
+
+def state_inputs(state):
+    """`keras.Input`s for a state, to build the item half on.
+
+    Args:
+        state: dict of symbolic state tensors, first axis the request.
+
+    Returns:
+        dict of `keras.Input` with the shapes, dtypes and names of the state.
+    """
+    return {
+        name: keras.Input(shape=tensor.shape[1:], dtype=tensor.dtype, name=name)
+        for name, tensor in state.items()
+    }
+
+
+def _joined(labels, *given):
+    """Joins lists of metrics, or dicts of lists by label, into one dict."""
+    joined = {}
+    for metrics in given:
+        if not isinstance(metrics, dict):
+            metrics = dict.fromkeys(labels, metrics)
+        for label, some in metrics.items():
+            some = some if isinstance(some, (list, tuple)) else [some]
+            joined.setdefault(label, []).extend(
+                m for m in some if m is not None
+            )
+    return joined
+
+
+def _beside(weight, label):
+    """Gives a weight per request an axis for the candidates."""
+    if len(weight.shape) < len(label.shape):
+        return ops.expand_dims(weight, axis=-1)
+    return weight
+
+
+def _num_batches(x, batch_size=None, **kwargs):
+    if isinstance(x, dict):
+        rows = len(next(iter(x.values())))
+        return -(-rows // (batch_size or 32))
+    if hasattr(x, "cardinality"):
+        cardinality = int(x.cardinality())
+        return cardinality if cardinality > 0 else None
+    return getattr(x, "num_batches", None)
+
+
+def _refuse_frames(*data):
+    for value in data:
+        if hasattr(value, "columns") and hasattr(value, "iloc"):
+            raise ValueError(
+                "`fit` takes batches of encoded columns, not a DataFrame. Use "
+                "`keras_unirec.data.from_pandas(df, model.schema, "
+                "shuffle=True)`. Received: a DataFrame with the columns "
+                f"{list(value.columns)}"
+            )

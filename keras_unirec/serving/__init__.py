@@ -1,0 +1,3 @@
+"""From a trained model to a SavedModel that takes raw columns."""
+
+from keras_unirec.serving.export import export as export

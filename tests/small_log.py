@@ -1,0 +1,95 @@
+"""A small click log with every kind of column, for tests of whole models."""
+
+import numpy as np
+import pandas as pd
+
+import keras_unirec as ku
+
+
+def small_frame(num_rows=64, seed=0):
+    """Rows with strings, raw ids from 0, two histories and two labels."""
+    rng = np.random.default_rng(seed)
+
+    def history(values):
+        return [list(values(length)) for length in lengths]
+
+    lengths = rng.integers(0, 12, num_rows)
+    lengths[0] = 0
+    time_ms = rng.integers(1_650_000_000_000, 1_650_600_000_000, num_rows)
+    frame = pd.DataFrame(
+        {
+            "user_id": rng.integers(0, 20, num_rows),
+            "city": rng.choice(["Oslo", "Bergen", "Tromsø"], num_rows),
+            "hour": rng.normal(12, 4, num_rows).astype("float32"),
+            "video_id": rng.integers(0, 30, num_rows),
+            "price": rng.gamma(2, 3, num_rows),
+            "genres": [
+                list(rng.choice(["a", "b", "c"], n, replace=False))
+                for n in rng.integers(0, 4, num_rows)
+            ],
+            "time_ms": time_ms,
+            "request": np.arange(num_rows) // 4,
+            "is_click": rng.integers(0, 2, num_rows),
+            "is_like": rng.integers(0, 2, num_rows),
+            "hist_video_id": history(lambda n: rng.integers(0, 30, n)),
+            "hist_click": history(lambda n: rng.integers(0, 2, n)),
+        }
+    )
+    frame["hist_time_s"] = [
+        sorted(time // 1000 - rng.integers(1, 90_000, n))
+        for time, n in zip(time_ms, lengths)
+    ]
+    lengths = rng.integers(0, 5, num_rows)
+    frame["liked_id"] = history(lambda n: rng.integers(0, 30, n))
+    return frame
+
+
+def small_schema(frame=None):
+    """The adapted schema of `small_frame`."""
+    frame = small_frame() if frame is None else frame
+    videos = ku.ItemTable(
+        pd.DataFrame(
+            {
+                "video_id": np.arange(30),
+                "author": [f"author {i % 7}" for i in range(30)],
+                "duration": np.linspace(3, 60, 30),
+            }
+        ),
+        key="video_id",
+        features=[
+            ku.Categorical("author", embedding_dim=4, vocabulary="lookup"),
+            ku.Numerical("duration"),
+        ],
+    )
+    schema = ku.Schema(
+        user=[
+            ku.Categorical("user_id", 20, 4),
+            ku.Categorical("city", embedding_dim=4, vocabulary="lookup"),
+        ],
+        context=[ku.Numerical("hour")],
+        item=[
+            ku.Categorical("video_id", 30, 8, table=videos),
+            ku.Numerical("price", embedding_dim=4),
+            ku.Categorical("genres", 50, 4, vocabulary="hash", max_length=2),
+        ],
+        sequences=[
+            ku.Sequence(
+                "watched",
+                max_length=8,
+                features=[
+                    ku.Categorical("hist_video_id", share_with="video_id"),
+                    ku.Categorical("hist_click", 2, 2),
+                    ku.Timestamp("hist_time_s", unit="s"),
+                ],
+            ),
+            ku.Sequence(
+                "liked",
+                max_length=4,
+                features=[ku.Categorical("liked_id", share_with="video_id")],
+            ),
+        ],
+        labels=[ku.Label("is_click"), ku.Label("is_like")],
+        group_id="user_id",
+        timestamp=ku.Timestamp("time_ms", unit="ms"),
+    )
+    return schema.adapt(frame)
