@@ -60,3 +60,7 @@ class HeadMixing(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
+
+    def get_config(self):
+        # Keras writes a config by itself only where `dtype` is a string.
+        return super().get_config()

@@ -1,0 +1,100 @@
+import numpy as np
+
+from keras_unirec import layers
+from tests.layers.references import layer_norm
+from tests.layers.references import rms_norm
+from tests.layers.references import swiglu
+from tests.test_case import TestCase
+from tests.test_case import to_numpy
+
+
+def head_mixing(x):
+    *batch, n, d = x.shape
+    return np.swapaxes(x.reshape(*batch, n, n, d // n), -2, -3).reshape(x.shape)
+
+
+class QueryMixerTest(TestCase):
+    def test_basics(self):
+        network = 3 * 4 * 8 * 5 + 8
+        for init_kwargs, num_weights, num_parameters in (
+            ({}, 5, 8 + network),
+            ({"mixer": None}, 4, network),
+            ({"feed_forward": False}, 1, 8),
+            ({"mixer": None, "feed_forward": False}, 0, 0),
+            ({"norm": "post_layer"}, 7, 16 + network + 8),
+        ):
+            with self.subTest(**init_kwargs):
+                self.run_layer_test(
+                    layers.QueryMixer,
+                    init_kwargs={"hidden_dim": 5, **init_kwargs},
+                    input_shape=(2, 3, 4, 8),
+                    expected_output_shape=(2, 3, 4, 8),
+                    expected_num_trainable_weights=num_weights,
+                    expected_num_parameters=num_parameters,
+                )
+
+    def test_equals_the_paper(self):
+        x = np.random.default_rng(0).normal(size=(2, 3, 4, 8))
+        x = x.astype("float32")
+
+        layer = layers.QueryMixer(5)
+        p = head_mixing(rms_norm(x)) + x
+        outputs = layer(x)
+        expected = swiglu(rms_norm(p), layer.swiglu) + p
+        self.assertAllClose(outputs, expected, atol=1e-5)
+
+        layer = layers.QueryMixer(5, norm="post_layer")
+        p = layer_norm(head_mixing(x) + x)
+        outputs = layer(x)
+        expected = layer_norm(swiglu(p, layer.swiglu) + p)
+        self.assertAllClose(outputs, expected, atol=1e-5)
+
+    def test_ablations(self):
+        x = np.random.default_rng(0).normal(size=(2, 3, 4, 8))
+        x = x.astype("float32")
+        layer = layers.QueryMixer(5, mixer=None)
+        outputs = layer(x)
+        expected = swiglu(rms_norm(x), layer.swiglu) + x
+        self.assertAllClose(outputs, expected, atol=1e-5)
+
+        layer = layers.QueryMixer(5, feed_forward=False)
+        self.assertAllClose(layer(x), head_mixing(rms_norm(x)) + x, atol=1e-5)
+
+        layer = layers.QueryMixer(5, mixer=None, feed_forward=False)
+        self.assertAllClose(layer(x), x)
+
+    def test_a_layer_as_mixer(self):
+        x = np.random.default_rng(0).normal(size=(2, 3, 4, 8))
+        mixer = layers.TokenSelfAttention(2)
+        layer = layers.QueryMixer(5, mixer=mixer)
+        x = x.astype("float32")
+        outputs = layer(x)
+        p = to_numpy(mixer(rms_norm(x))) + x
+        expected = swiglu(rms_norm(p), layer.swiglu) + p
+        self.assertAllClose(outputs, expected, atol=1e-5)
+        self.assertEqual(len(layer.weights), 5 + 4)
+
+        copy = layers.QueryMixer.from_config(layer.get_config())
+        self.assertIsInstance(copy.mixer, layers.TokenSelfAttention)
+        copy.build(x.shape)
+        copy.set_weights(layer.get_weights())
+        self.assertAllClose(copy(x), outputs)
+
+    def test_candidates_are_independent(self):
+        x = np.random.default_rng(0).normal(size=(2, 3, 4, 8))
+        for mixer in ("head_mixing", layers.TokenSelfAttention(2)):
+            layer = layers.QueryMixer(5, mixer=mixer)
+            outputs = layer(x)
+            flat = layer(x.reshape(6, 1, 4, 8))
+            self.assertAllClose(
+                outputs, np.reshape(flat, (2, 3, 4, 8)), atol=1e-5
+            )
+            self.assertAllClose(layer(x[:, ::-1]), outputs[:, ::-1], atol=1e-5)
+
+    def test_errors(self):
+        with self.assertRaisesRegex(ValueError, "`mixer` must be"):
+            layers.QueryMixer(5, mixer="attention")
+        with self.assertRaisesRegex(ValueError, "`norm` must be one of"):
+            layers.QueryMixer(5, norm="rms")
+        with self.assertRaisesRegex(ValueError, "widths for 4 tokens"):
+            layers.QueryMixer(5).build((None, 4, 6))
