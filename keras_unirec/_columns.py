@@ -83,8 +83,8 @@ class Column:
         """Returns the rows of an index array, in that order."""
         offsets = []
         for level in self.offsets:
-            rows, lengths = _positions(level, rows)
-            offsets.append(_to_offsets(lengths))
+            rows, lengths = positions(level, rows)
+            offsets.append(to_offsets(lengths))
         return dataclasses.replace(
             self, values=self.values[rows], offsets=tuple(offsets)
         )
@@ -135,7 +135,7 @@ def concatenate(columns):
         ]
         values = [codes.astype("int32") for codes in values]
     offsets = tuple(
-        _to_offsets(np.concatenate([c.lengths(level) for c in columns]))
+        to_offsets(np.concatenate([c.lengths(level) for c in columns]))
         for level in range(len(first.offsets))
     )
     return Column(first.kind, np.concatenate(values), offsets, dictionary)
@@ -185,7 +185,7 @@ def read(array, name, kind, depth, rows, unit=None):
         if not is_list(array.type):
             raise _wrong_type(name, expected, array, rows, offsets)
         lengths = pc.fill_null(pc.list_value_length(array), 0)
-        offsets.append(_to_offsets(lengths.to_numpy(zero_copy_only=False)))
+        offsets.append(to_offsets(lengths.to_numpy(zero_copy_only=False)))
         array = array.flatten()
     if is_list(array.type):
         raise _wrong_type(name, expected, array, rows, offsets)
@@ -375,14 +375,14 @@ def list_depth(arrow_type):
     return depth
 
 
-def _positions(offsets, rows):
+def positions(offsets, rows):
     """Flat positions of the values of some rows, and their lengths."""
     lengths = np.diff(offsets)[rows]
-    starts = offsets[:-1][rows] - _to_offsets(lengths)[:-1]
+    starts = offsets[:-1][rows] - to_offsets(lengths)[:-1]
     return np.repeat(starts, lengths) + np.arange(lengths.sum()), lengths
 
 
-def _to_offsets(lengths):
+def to_offsets(lengths):
     offsets = np.zeros(len(lengths) + 1, "int64")
     np.cumsum(lengths, out=offsets[1:])
     return offsets

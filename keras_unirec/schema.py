@@ -634,7 +634,7 @@ class Schema(_Config):
     @property
     def columns(self):
         """Names of all columns that a table of training data needs."""
-        names = [feature.name for feature, _, _ in self._columns()]
+        names = [feature.name for feature, _, _ in self.feature_columns()]
         for name in (self.request_id, self.group_id):
             if name is not None and name not in names:
                 names.append(name)
@@ -736,7 +736,7 @@ class Schema(_Config):
             A new `Schema`.
         """
         learners = {}
-        for feature, group, depth in self._columns():
+        for feature, group, depth in self.feature_columns():
             root = feature
             if isinstance(feature, Categorical) and feature.share_with:
                 root = self._features[feature.share_with]
@@ -761,7 +761,7 @@ class Schema(_Config):
             if not learner.is_idle
             for name in learner.columns
         }
-        needed = [feature.name for feature, _, _ in self._columns()]
+        needed = [feature.name for feature, _, _ in self.feature_columns()]
         for chunk, rows in _columns.chunks(data, sorted(names), needed):
             for learner in learners.values():
                 for name, (feature, depth) in learner.columns.items():
@@ -859,7 +859,7 @@ class Schema(_Config):
     def _fields(self):
         return self.user, self.context, self.item, self.sequences
 
-    def _columns(self):
+    def feature_columns(self):
         """Raw feature columns: (feature, group, depth), the timestamp too."""
         for side in _SIDES:
             for feature in getattr(self, side):
@@ -962,7 +962,7 @@ class Schema(_Config):
                 )
             features[feature.name] = (feature, where)
 
-        for feature, group, _ in self._columns():
+        for feature, group, _ in self.feature_columns():
             where = f"`{group}`"
             if group == "timestamp":
                 continue
@@ -1005,11 +1005,11 @@ class Schema(_Config):
             )
         # Keys of the model's inputs, then names of the exported arguments.
         _check_unique([encoded.key for encoded in self.encoded], "inputs")
-        raw = [feature.name for feature, _, _ in self._columns()]
+        raw = [feature.name for feature, _, _ in self.feature_columns()]
         raw += [f"{name}_length" for name in sequences]
         raw += [
             f"{feature.name}_length"
-            for feature, _, _ in self._columns()
+            for feature, _, _ in self.feature_columns()
             if getattr(feature, "max_length", None) is not None
         ]
         _check_unique(raw, "arguments of the exported model")

@@ -1,0 +1,10 @@
+from keras_unirec.data.from_pandas import from_pandas as from_pandas
+
+
+def __getattr__(name):
+    # The one name that needs TensorFlow at import: it is a `tf.Module`.
+    if name == "Preprocessing":
+        from keras_unirec.data.preprocessing import Preprocessing
+
+        return Preprocessing
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,185 @@
+"""Batches of encoded requests: what a step of training sees."""
+
+import numpy as np
+
+from keras_unirec import schema as schema_lib
+from keras_unirec.data import _encoding
+
+_PAD_MULTIPLE = 16
+
+
+class Batcher:
+    """Gathers requests of a `Chunk` into padded arrays.
+
+    Args:
+        encoder: `Encoder`.
+        batch_size: int. Requests of a batch.
+        padding: string. `"longest"` pads histories to the longest of the
+            batch, rounded up to a multiple of 16; `"max_length"` always to
+            the `max_length` of the sequence.
+        pad_batches: bool. Whether to fill a short batch with requests of
+            weight 0.
+        drop_remainder: bool. Whether there are no short batches at all.
+    """
+
+    def __init__(
+        self, encoder, batch_size, padding, pad_batches, drop_remainder
+    ):
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(
+                "`batch_size` must be a positive integer. "
+                f"Received: batch_size={batch_size!r}"
+            )
+        if padding not in ("longest", "max_length"):
+            raise ValueError(
+                "`padding` must be 'longest' or 'max_length'. "
+                f"Received: padding={padding!r}"
+            )
+        self.encoder = encoder
+        self.schema = encoder.schema
+        self.batch_size = batch_size
+        self.padding = padding
+        self.pad_batches = pad_batches
+        self.drop_remainder = drop_remainder
+        # Inputs of a model that are not joined from a table, in one order.
+        self._user = [f.name for f in (*self.schema.user, *self.schema.context)]
+        self._user += [f"{s.name}.count" for s in self.schema.sequences]
+        for key, name in (
+            (_encoding.GROUP_ID, self.schema.group_id),
+            (_encoding.REQUEST_ID, self.schema.request_id),
+        ):
+            if name is not None:
+                self._user.append(key)
+        self._specs = self._make_specs()
+
+    @property
+    def dtypes(self):
+        return [dtype for _, dtype, _ in self._specs.values()]
+
+    def num_batches(self, num_requests):
+        if self.drop_remainder:
+            return num_requests // self.batch_size
+        return -(-num_requests // self.batch_size)
+
+    def arrays(self, chunk, requests):
+        """Returns the arrays of a batch, in the order of `dtypes`."""
+        size = len(requests)
+        if self.pad_batches and size < self.batch_size:
+            requests = np.resize(requests, self.batch_size)
+        arrays = [chunk.user[key][requests] for key in self._user]
+        for sequence in self.schema.sequences:
+            arrays += self._pad_events(
+                chunk.sequences[sequence.name], sequence, requests
+            )
+        starts = chunk.offsets[requests]
+        if not self.encoder.requests:
+            candidates, real = starts[:, None], None
+        else:
+            sizes = chunk.offsets[requests + 1] - starts
+            slot = np.arange(sizes.max(initial=1))
+            real = slot < sizes[:, None]
+            candidates = np.where(real, starts[:, None] + slot, 0)
+        for feature in self.schema.item:
+            values = chunk.item[feature.name][candidates]
+            if real is not None:
+                values[~real] = 0
+            arrays.append(values)
+        if self.encoder.labels:
+            for name in self.schema.label_names:
+                values = chunk.labels[name][candidates]
+                if real is not None:
+                    values[~real] = 0
+                arrays.append(values)
+            weights = np.ones(candidates.shape, "float32")
+            if real is not None:
+                weights[~real] = 0.0
+            weights[size:] = 0.0
+            arrays.append(weights)
+        return arrays
+
+    def elements(self, arrays):
+        """Turns the tensors of a batch into `(x, y, w)`, or `(x,)`.
+
+        The item tables are joined here, by the function that the exported
+        model uses.
+        """
+        tensors = {}
+        for (name, (role, _, shape)), array in zip(self._specs.items(), arrays):
+            array.set_shape(shape)
+            tensors.setdefault(role, {})[name[1]] = array
+        found = tensors["x"]
+        for feature, _, _ in self.schema.feature_columns():
+            if feature.name in found:
+                found.update(
+                    self.encoder.preprocessing.joined(
+                        feature.name, found[feature.name]
+                    )
+                )
+        x = {e.key: found.pop(e.key) for e in self.schema.encoded}
+        x.update(
+            (key, found[key])
+            for key in (_encoding.GROUP_ID, _encoding.REQUEST_ID)
+            if key in found
+        )
+        if not self.encoder.labels:
+            return (x,)
+        return x, tensors["y"], tensors["w"]["weights"]
+
+    # --- Private ---
+
+    def _pad_events(self, events, sequence, requests):
+        starts = events.offsets[requests]
+        lengths = events.offsets[requests + 1] - starts
+        width = sequence.max_length
+        if self.padding == "longest":
+            longest = max(1, int(lengths.max(initial=1)))
+            rounded = -(-longest // _PAD_MULTIPLE) * _PAD_MULTIPLE
+            width = min(width, rounded)
+        slot = np.arange(width)
+        index = starts[:, None] + slot
+        padding = slot >= lengths[:, None]
+        index[padding] = 0
+        arrays = [lengths.astype("int32")]
+        for feature in sequence.features:
+            values = events.values[feature.name]
+            if not len(values):
+                values = np.zeros((1, *values.shape[1:]), values.dtype)
+            values = values.take(index, axis=0)
+            is_gap = isinstance(feature, schema_lib.Timestamp)
+            values[padding] = -1 if is_gap else 0
+            arrays.append(values)
+        return arrays
+
+    def _make_specs(self):
+        """(role, name) -> (role, dtype, static shape), as `arrays` returns."""
+        encoded = {e.key: e for e in self.schema.encoded}
+        fixed = self.drop_remainder or self.pad_batches
+        size = self.batch_size if fixed else None
+        width = None if self.encoder.requests else 1
+        specs = {}
+
+        def add(role, name, dtype, *shape):
+            specs[(role, name)] = (role, dtype, (size, *shape))
+
+        for key in self._user:
+            one = encoded.get(key)
+            if one is None:
+                add("x", key, "int64")
+            else:
+                add("x", key, one.dtype, *one.shape)
+        for sequence in self.schema.sequences:
+            add("x", f"{sequence.name}.length", "int32")
+            events = None
+            if self.padding == "max_length":
+                events = sequence.max_length
+            for feature in sequence.features:
+                one = encoded[feature.name]
+                add("x", feature.name, one.dtype, events, *one.shape[1:])
+        for feature in self.schema.item:
+            one = encoded[feature.name]
+            add("x", feature.name, one.dtype, width, *one.shape[1:])
+        if self.encoder.labels:
+            for name in self.schema.label_names:
+                add("y", name, "float32", width)
+            add("w", "weights", "float32", width)
+        return specs

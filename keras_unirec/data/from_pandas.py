@@ -1,0 +1,147 @@
+"""A data frame as a dataset of encoded batches."""
+
+import numpy as np
+import pandas as pd
+
+from keras_unirec import _columns
+
+_CHUNK_ROWS = 131_072
+
+
+def from_pandas(
+    df,
+    schema,
+    batch_size=256,
+    shuffle=False,
+    seed=0,
+    labels=True,
+    requests=False,
+    padding="longest",
+    pad_batches=None,
+    drop_remainder=False,
+):
+    """Makes a `tf.data.Dataset` of the rows of a data frame.
+
+    The whole frame is checked and encoded at once: a value that cannot be
+    right raises a `ValueError` that names its column and row before any
+    training step. Columns that the schema does not name are ignored.
+
+    Args:
+        df: `pandas.DataFrame`. Lists of histories may be Python lists, NumPy
+            arrays or Arrow lists; a missing list is an empty history.
+        schema: `Schema`, adapted.
+        batch_size: int. Requests in a batch.
+        shuffle: bool. Whether to shuffle, anew in each epoch.
+        seed: int. Seed of the shuffling.
+        labels: bool. Whether to read the labels; `False` for prediction.
+        requests: bool. Whether to group the rows by the schema's `request_id`
+            into one request of several candidates. User, context and
+            history columns have to be equal in all rows of a request.
+            Defaults to `False`: each row is a request of one candidate.
+        padding: string. `"longest"` pads the histories of a batch to its
+            longest, rounded up to a multiple of 16; `"max_length"` pads them
+            to the `max_length` of their sequence, for static shapes.
+        pad_batches: bool. Whether the last batch is filled up with requests
+            of weight 0, so that all have `batch_size`. Defaults to `shuffle`.
+        drop_remainder: bool. Whether to drop a last batch that is not full.
+
+    Returns:
+        A `tf.data.Dataset` of `(x, y, w)`: encoded inputs by key, labels by
+        name, float32 of shape `(R, C)`, and the weights of the candidates, 0
+        on padding. With `labels=False`, of `(x,)`.
+
+    Example:
+    ```python
+    train = keras_unirec.data.from_pandas(df, schema, shuffle=True)
+    model.fit(train)
+    ```
+    """
+    import tensorflow as tf
+
+    from keras_unirec.data import _batches
+    from keras_unirec.data import _encoding
+
+    if not isinstance(df, pd.DataFrame):
+        raise ValueError(
+            f"`df` must be a data frame. Received: {type(df).__name__}"
+        )
+    encoder = _encoding.Encoder(schema, labels, requests)
+    batcher = _batches.Batcher(
+        encoder,
+        batch_size,
+        padding,
+        shuffle if pad_batches is None else pad_batches,
+        drop_remainder,
+    )
+    _columns.check_frame(df, encoder.columns)
+    if requests:
+        df, ends = _by_request(df, schema)
+    else:
+        ends = np.arange(1, len(df) + 1)
+    chunks = []
+    start = 0
+    while start < len(df):
+        # The last request that ends inside of the chunk, or one long one.
+        found = np.searchsorted(ends, start + _CHUNK_ROWS, side="right") - 1
+        first = np.searchsorted(ends, start, side="right")
+        stop = int(ends[max(found, first)])
+        rows = _columns.Rows(df.index, start)
+        arrays = {
+            name: _columns.from_frame(df, name, start, stop)
+            for name in encoder.columns
+        }
+        columns = encoder.read(arrays, rows)
+        encoder.check(columns, rows)
+        chunks.append(encoder.encode(columns))
+        start = stop
+    chunk = _encoding.concatenate(chunks)
+    del chunks, df
+
+    def load(index):
+        return batcher.arrays(chunk, index)
+
+    def batch(index):
+        arrays = tf.numpy_function(load, [index], batcher.dtypes)
+        return batcher.elements(arrays)
+
+    num_requests = len(chunk)
+    if shuffle:
+        dataset = tf.data.Dataset.random(
+            seed=seed, rerandomize_each_iteration=True
+        ).take(1)
+        dataset = dataset.map(
+            lambda number: tf.random.experimental.stateless_shuffle(
+                tf.range(num_requests, dtype=tf.int64), [number, seed]
+            )
+        )
+        dataset = dataset.rebatch(batch_size, drop_remainder=drop_remainder)
+    else:
+        dataset = tf.data.Dataset.range(num_requests)
+        dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
+    dataset = dataset.map(batch, num_parallel_calls=2)
+    dataset = dataset.apply(
+        tf.data.experimental.assert_cardinality(
+            batcher.num_batches(num_requests)
+        )
+    )
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _by_request(df, schema):
+    """Sorts rows so that those of a request follow each other.
+
+    Requests are in the order of their first rows. Returns the frame and the
+    row after the last of each request.
+    """
+    name = schema.request_id
+    codes, _ = pd.factorize(df[name])
+    if (codes < 0).any():
+        row = int(np.argmax(codes < 0))
+        raise ValueError(
+            f"Column `{name}` must hold the request of each row. Received: a "
+            f"missing value in row {_columns.label(df.index[row])}"
+        )
+    order = np.argsort(codes, kind="stable")
+    if not np.array_equal(order, np.arange(len(df))):
+        df = df.iloc[order]
+    return df, np.cumsum(np.bincount(codes))
