@@ -20,8 +20,9 @@ class RowAdagrad(keras.optimizers.Adagrad):
     gradient does not move under Adagrad, so this **equals Adagrad on the
     dense gradient** up to rounding. (`keras.optimizers.Adagrad` itself does
     not when it gets rows on TensorFlow: it adds the squares of the
-    occurrences of a row instead of the square of their sum.) Dense gradients (other variables; every variable
-    on the JAX and Torch backends) take the ordinary update.
+    occurrences of a row instead of the square of their sum.) Dense gradients
+    (other variables; every variable on the JAX and Torch backends) take the
+    ordinary update.
 
     Args:
         learning_rate: float, schedule or callable. Defaults to `0.01`.
