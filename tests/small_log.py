@@ -93,3 +93,36 @@ def small_schema(frame=None):
         timestamp=ku.Timestamp("time_ms", unit="ms"),
     )
     return schema.adapt(frame)
+
+
+def small_batch(schema, requests=6, candidates=3, events=None, seed=0):
+    """Random encoded inputs, labels and weights `(x, y, w)` of a schema."""
+    rng = np.random.default_rng(seed)
+    inputs = {}
+    for feature in schema.encoded:
+        if feature.sequence is None:
+            length = candidates
+        else:
+            length = schema.sequence(feature.sequence).max_length
+            length = length if events is None else events
+        shape = (
+            requests,
+            *(length if axis is None else axis for axis in feature.shape),
+        )
+        if feature.kind == "id":
+            rows = schema.embeddings[feature.embedding].rows
+            value = rng.integers(1, rows, shape).astype("int32")
+        elif feature.kind == "gap":
+            value = rng.integers(0, 10**6, shape).astype("int32")
+        elif feature.kind == "length":
+            value = rng.integers(0, length + 1, shape).astype("int32")
+            value[0] = 0
+        else:
+            value = rng.normal(size=shape).astype("float32")
+        inputs[feature.key] = value
+    shape = (requests, candidates)
+    labels = {
+        name: rng.integers(0, 2, shape).astype("float32")
+        for name in schema.label_names
+    }
+    return inputs, labels, np.ones(shape, "float32")

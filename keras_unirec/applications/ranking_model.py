@@ -175,6 +175,7 @@ class RankingModel(keras.Model):
             )
         if optimizer is None:
             optimizer = optimizers.recipe(recipe or self.default_recipe)
+        optimizer = keras.optimizers.get(optimizer)
         if metrics is None and weighted_metrics is None:
             metrics = ["auc"]
         self._objectives = Objectives(
@@ -184,16 +185,18 @@ class RankingModel(keras.Model):
             _joined(self.schema.label_names, metrics, weighted_metrics),
             loss_weights,
         )
+        _check_distribution(kwargs.get("steps_per_execution", 1))
         jit_compile, self.jit_replica = self._resolve_jit(jit_compile)
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         self._ranking_compile_config = keras.saving.serialize_keras_object(
             {
-                "optimizer": self.optimizer,
+                "optimizer": optimizer,
                 "loss": loss,
                 "metrics": metrics,
                 "loss_weights": loss_weights,
                 "weighted_metrics": weighted_metrics,
                 "jit_compile": jit_compile or self.jit_replica,
+                **kwargs,
             }
         )
 
@@ -321,8 +324,7 @@ class RankingModel(keras.Model):
         if keras.backend.backend() == "tensorflow":
             from keras_unirec import _tensorflow
 
-            # A replica holds its part of the sum; the tracker averages them.
-            loss = loss * _tensorflow.num_replicas()
+            loss = _tensorflow.sum_over_replicas(loss)
         weight = sum(ops.sum(weight) for weight in weights.values())
         self._loss_tracker.update_state(loss, sample_weight=weight)
 
@@ -432,6 +434,26 @@ def state_inputs(state):
         name: keras.Input(shape=tensor.shape[1:], dtype=tensor.dtype, name=name)
         for name, tensor in state.items()
     }
+
+
+def _check_distribution(steps_per_execution):
+    if keras.backend.backend() != "tensorflow":
+        return
+    from keras_unirec import _tensorflow
+
+    if keras.distribution.distribution() is not None:
+        raise ValueError(
+            "`keras.distribution` has no effect on the TensorFlow backend. "
+            "Build and compile the model under `tf.distribute."
+            "MirroredStrategy().scope()`, or use KERAS_BACKEND=jax. Received: "
+            f"distribution={keras.distribution.distribution()}"
+        )
+    if steps_per_execution != 1 and _tensorflow.num_replicas() > 1:
+        raise ValueError(
+            "`steps_per_execution` must be 1 under a strategy with several "
+            "replicas: Keras cannot run its loop there. "
+            f"Received: steps_per_execution={steps_per_execution}"
+        )
 
 
 def _joined(labels, *given):
