@@ -1,0 +1,247 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from keras import ops
+
+import keras_unirec as ku
+from tests.small_log import small_frame
+from tests.small_log import small_schema
+
+
+class LinearRanker(keras.Model):
+    """A model that uses the schema's keys, small enough to check by hand."""
+
+    def __init__(self, schema, output_activation=None):
+        super().__init__()
+        self.schema = schema
+        self.output_activation = output_activation
+
+    def build(self, input_shape):
+        pass
+
+    def call(self, inputs):
+        assert not any(key.startswith("__") for key in inputs)
+        video = ops.cast(inputs["video_id"], "float32")  # (R, C)
+        hour = inputs["hour"][:, None]
+        count = inputs["watched.count"][:, None]
+        logits = {
+            "is_click": 0.1 * video - 1.5 + 0.4 * hour,
+            "is_like": 0.5 * count - 0.05 * video,
+        }
+        if self.output_activation == "sigmoid":
+            return {name: ops.sigmoid(z) for name, z in logits.items()}
+        return logits
+
+
+def expected_logits(frame, schema):
+    hour = schema.numerical("hour")
+    hour = (frame["hour"] - hour.mean) / hour.std
+    video = frame["video_id"] + 2
+    count = np.log1p(frame["hist_video_id"].map(len))
+    return {
+        "is_click": 0.1 * video - 1.5 + 0.4 * hour,
+        "is_like": 0.5 * count - 0.05 * video,
+    }
+
+
+@pytest.fixture(scope="module")
+def frame():
+    frame = small_frame(num_rows=200)
+    rng = np.random.default_rng(5)
+    frame["request"] = rng.permutation(frame["request"].to_numpy())
+    frame["request"] = frame["request"] % 30  # Requests of unequal size.
+    # What belongs to a request must not vary inside of it.
+    first = frame.groupby("request").head(1).set_index("request")
+    item = ["video_id", "price", "genres", "request", "is_click", "is_like"]
+    for column in frame.columns.drop(item):
+        frame[column] = frame["request"].map(first[column])
+    frame.index = [f"row {i}" for i in rng.permutation(len(frame))]
+    return frame
+
+
+@pytest.fixture(scope="module")
+def schema(frame):
+    return dataclasses.replace(small_schema(frame), request_id="request")
+
+
+@pytest.fixture(scope="module")
+def model(schema):
+    return LinearRanker(schema)
+
+
+# --- predict ---
+
+
+def test_predict(frame, schema, model):
+    predictions = ku.predict(model, frame)
+    assert isinstance(predictions, pd.DataFrame)
+    assert list(predictions.columns) == ["is_click", "is_like"]
+    assert predictions.index.equals(frame.index)
+    assert (predictions.dtypes == "float32").all()
+    for name, logits in expected_logits(frame, schema).items():
+        np.testing.assert_allclose(
+            predictions[name], 1 / (1 + np.exp(-logits)), atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 200, 4096])
+def test_predict_does_not_depend_on_the_batches(frame, model, batch_size):
+    pd.testing.assert_frame_equal(
+        ku.predict(model, frame),
+        ku.predict(model, frame, batch_size=batch_size),
+        atol=1e-6,
+    )
+
+
+def test_predict_needs_no_labels(frame, model):
+    pd.testing.assert_frame_equal(
+        ku.predict(model, frame.drop(columns=["is_click", "is_like"])),
+        ku.predict(model, frame),
+    )
+
+
+def test_predict_of_a_model_of_probabilities(frame, schema, model):
+    probabilities = ku.predict(LinearRanker(schema, "sigmoid"), frame)
+    pd.testing.assert_frame_equal(
+        probabilities, ku.predict(model, frame), atol=1e-6
+    )
+
+
+def test_predict_of_parquet(frame, model, tmp_path):
+    path = tmp_path / "rows.parquet"
+    frame.reset_index(drop=True).to_parquet(path, row_group_size=32)
+    expected = ku.predict(model, frame).reset_index(drop=True)
+    pd.testing.assert_frame_equal(ku.predict(model, path), expected)
+    pd.testing.assert_frame_equal(ku.predict(model, [str(path)]), expected)
+
+
+# --- evaluate ---
+
+
+def check_report(report, frame, schema):
+    for name, logits in expected_logits(frame, schema).items():
+        labels, users = frame[name], frame["user_id"]
+        found = report[name]
+        close = {"abs": 1e-6}
+        assert found["auc"] == pytest.approx(
+            ku.metrics.auc(labels, logits), **close
+        )
+        assert found["uauc"] == pytest.approx(
+            ku.metrics.uauc(labels, logits, users), **close
+        )
+        assert found["gauc"] == pytest.approx(
+            ku.metrics.gauc(labels, logits, users), **close
+        )
+        assert found["query_auc"] == pytest.approx(
+            ku.metrics.query_auc(labels, logits, frame["request"]), **close
+        )
+        for metric in ("logloss", "normalized_entropy", "calibration"):
+            function = getattr(ku.metrics, metric)
+            assert found[metric] == pytest.approx(
+                function(labels, logits, from_logits=True), abs=1e-5
+            )
+        assert found["rows"] == len(frame)
+        assert found["positives"] == labels.sum()
+        users = frame.groupby("user_id")[name].nunique()
+        assert found["users_ranked"] == (users == 2).sum()
+        assert found["users_skipped"] == (users == 1).sum()
+        requests = frame.groupby("request")[name].nunique()
+        assert found["requests_ranked"] == (requests == 2).sum()
+        assert found["requests_skipped"] == (requests == 1).sum()
+    assert not any(report.notes.values())
+
+
+def test_evaluate_a_frame(frame, schema, model):
+    check_report(ku.evaluate(model, frame), frame, schema)
+    check_report(ku.evaluate(model, frame, batch_size=33), frame, schema)
+
+
+@pytest.mark.parametrize("requests", [False, True])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_evaluate_a_dataset(frame, schema, model, requests, shuffle):
+    # Shuffling pads the last batch: rows of weight 0 must not count.
+    data = ku.data.from_pandas(
+        frame, schema, batch_size=16, requests=requests, shuffle=shuffle
+    )
+    check_report(ku.evaluate(model, data), frame, schema)
+
+
+def test_evaluate_a_model_of_probabilities(frame, schema):
+    model = LinearRanker(schema, "sigmoid")
+    check_report(ku.evaluate(model, frame), frame, schema)
+
+
+def test_evaluate_agrees_with_predict(frame, model):
+    report = ku.evaluate(model, frame)
+    predictions = ku.predict(model, frame)
+    for name in report:
+        assert report[name]["logloss"] == pytest.approx(
+            ku.metrics.logloss(frame[name], predictions[name]), abs=1e-6
+        )
+
+
+def test_nan_says_why(frame, schema):
+    frame = frame.copy()
+    frame["is_like"] = 0
+    frame["is_click"] = (frame["user_id"] % 2).astype("float32")
+    schema = dataclasses.replace(schema, request_id=None)
+    report = ku.evaluate(LinearRanker(schema), frame)
+    like, notes = report["is_like"], report.notes["is_like"]
+    nan = {name for name, value in like.items() if np.isnan(value)}
+    assert nan == {
+        "auc",
+        "uauc",
+        "gauc",
+        "query_auc",
+        "normalized_entropy",
+        "calibration",
+    }
+    assert nan == set(notes)
+    assert "both classes" in notes["auc"]
+    assert "no `request_id`" in notes["query_auc"]
+    assert "at least one positive" in notes["calibration"]
+    # Each user has one class only: nothing to rank inside a user.
+    assert np.isnan(report["is_click"]["uauc"])
+    assert "`group_id` has rows" in report.notes["is_click"]["uauc"]
+    assert report["is_click"]["auc"] > 0
+    assert "no `request_id`" in repr(report)
+
+
+def test_soft_labels_are_not_ranked(frame, schema, model):
+    frame = frame.assign(is_like=0.25)
+    report = ku.evaluate(model, frame)
+    assert np.isnan(report["is_like"]["auc"])
+    assert "0 or 1" in report.notes["is_like"]["gauc"]
+    assert report["is_like"]["logloss"] > 0
+
+
+def test_report_prints(frame, model):
+    report = ku.evaluate(model, frame)
+    table = report.to_frame()
+    assert list(table.index) == ["is_click", "is_like"]
+    assert table.loc["is_click", "auc"] == report["is_click"]["auc"]
+    assert table["rows"].tolist() == [200, 200]
+    lines = repr(report).splitlines()
+    assert lines[0].split()[:2] == ["auc", "uauc"]
+    assert lines[1].startswith("is_click")
+    assert "<table" in report._repr_html_()
+    assert list(report) == ["is_click", "is_like"]
+    with pytest.raises(KeyError, match="is_clik"):
+        report["is_clik"]
+
+
+def test_errors(frame, schema, model):
+    with pytest.raises(ValueError, match="`data` must be a data frame.*list"):
+        ku.predict(model, [1, 2])
+    with pytest.raises(ValueError, match="`data` must be a dataset.*dict"):
+        ku.evaluate(model, {})
+    with pytest.raises(ValueError, match="`model` must have the `schema`"):
+        ku.predict(keras.Sequential(), frame)
+    unlabelled = ku.data.from_pandas(frame, schema, labels=False)
+    with pytest.raises(ValueError, match="must have labels"):
+        ku.evaluate(model, unlabelled)
+    with pytest.raises(ValueError, match="`video_id` is missing"):
+        ku.predict(model, frame.drop(columns="video_id"))
