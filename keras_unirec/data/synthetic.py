@@ -51,6 +51,8 @@ class SyntheticClickLog:
         train: DataFrame, one row per impression, in order of time.
         test: DataFrame of the same columns, later than `train`.
         schema: `keras_unirec.Schema` of the columns, adapted to `train`.
+        items: DataFrame of the items: `item_id`, `author_id`, `tag` and
+            `duration_s`. The schema has it as an `ItemTable`.
         train_probability: float array. The true probability of a click of
             each row of `train`.
         test_probability: float array, the same for `test`.
@@ -61,7 +63,8 @@ class SyntheticClickLog:
 
     train: pd.DataFrame
     test: pd.DataFrame
-    schema: object
+    schema: schemas.Schema
+    items: pd.DataFrame
     train_probability: np.ndarray
     test_probability: np.ndarray
     bayes_auc: float
@@ -216,12 +219,21 @@ def synthetic_click_log(
     split = (num_requests - num_test) * candidates_per_request
     train, test = frame.iloc[:split], frame.iloc[split:]
     test = test.reset_index(drop=True)
-    schema = _make_schema(items, num_items, history_length).adapt(train)
+    table = pd.DataFrame(
+        {
+            "item_id": np.arange(num_items),
+            "author_id": items["author_id"],
+            "tag": items["tag_name"],
+            "duration_s": items["duration_s"],
+        }
+    )
+    schema = _make_schema(table, history_length).adapt(train)
     labels = test["click"].to_numpy()
     return SyntheticClickLog(
         train=train,
         test=test,
         schema=schema,
+        items=table,
         train_probability=probability[:split],
         test_probability=probability[split:],
         bayes_auc=metrics.auc(labels, probability[split:]),
@@ -588,14 +600,9 @@ def _make_frame(
     return pd.DataFrame(columns)
 
 
-def _make_schema(items, num_items, history_length):
+def _make_schema(items, history_length):
     table = schemas.ItemTable(
-        {
-            "item_id": np.arange(num_items),
-            "author_id": items["author_id"],
-            "tag": items["tag_name"],
-            "duration_s": items["duration_s"],
-        },
+        items,
         key="item_id",
         features=[
             schemas.Categorical("author_id", vocabulary="lookup"),
@@ -616,7 +623,7 @@ def _make_schema(items, num_items, history_length):
             schemas.Categorical("hour", num_values=24),
         ],
         item=[
-            schemas.Categorical("item_id", num_values=num_items, table=table)
+            schemas.Categorical("item_id", num_values=len(items), table=table)
         ],
         sequences=[
             schemas.Sequence(

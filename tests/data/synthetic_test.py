@@ -106,9 +106,8 @@ def test_probabilities_are_those_of_the_clicks(log):
 
 def test_probability_follows_from_the_columns(log):
     """The part of the histories, recomputed from the lists of single rows."""
-    item_table = log.schema.item[0].table.data
-    tag = item_table["tag"].strings()
-    author = item_table["author_id"].values
+    tag = log.items["tag"].to_numpy(dtype=object)
+    author = log.items["author_id"].to_numpy()
     half_life = {"watched": 4 * 86_400_000, "searched": 2 * 86_400_000}
     parts = log._test_parts
     for i in range(0, 400, 13):
