@@ -1,3 +1,4 @@
 """From a trained model to a SavedModel that takes raw columns."""
 
 from keras_unirec.serving.export import export as export
+from keras_unirec.serving.raw_inputs import raw_inputs as raw_inputs

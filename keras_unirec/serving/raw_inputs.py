@@ -1,0 +1,110 @@
+import numpy as np
+
+from keras_unirec import _columns
+from keras_unirec import schema as schemas
+
+
+def raw_inputs(df, schema, requests=False):
+    """Turns rows of a frame into the raw inputs of an exported model.
+
+    What a client of the server sends: the columns as they are, as dense
+    arrays. Use it for a first request, for parity checks and for warm-up.
+
+    Args:
+        df: `pandas.DataFrame`. Labels and unknown columns are ignored.
+        schema: `keras_unirec.Schema`, adapted.
+        requests: bool. Whether to group the rows by the schema's `request_id`
+            into requests of several candidates; shorter requests are filled
+            up with missing candidates. Defaults to `False`: each row is a
+            request of one candidate.
+
+    Returns:
+        dict of arrays by name of the `serving_default` signature: int64,
+        float32, or strings.
+
+    Raises:
+        ValueError: If a column is missing or has the wrong type.
+
+    Example:
+    ```python
+    inputs = keras_unirec.serving.raw_inputs(df[:1], schema)
+    served = tf.saved_model.load("exported/1").signatures["serving_default"]
+    served(**{name: tf.constant(value) for name, value in inputs.items()})
+    ```
+    """
+    from keras_unirec.data.from_pandas import _by_request
+    from keras_unirec.data.preprocessing import Preprocessing
+
+    preprocessing = Preprocessing(schema)
+    signature = preprocessing.user_signature() | preprocessing.item_signature()
+    features = [
+        (feature, group, depth)
+        for feature, group, depth in schema.feature_columns()
+        if feature.name in signature
+    ]
+    needed = [feature.name for feature, _, _ in features]
+    if requests:
+        if schema.request_id is None:
+            raise ValueError(
+                "`schema` must name its `request_id` column to group by it "
+                "(requests=True). Received: request_id=None"
+            )
+        needed.append(schema.request_id)
+    _columns.check_frame(df, needed)
+    ends = np.arange(1, len(df) + 1)
+    if requests:
+        df, ends = _by_request(df, schema)
+    candidates = np.append(0, ends)
+    rows = _columns.Rows(df.index)
+
+    inputs = {}
+    for feature, group, depth in features:
+        kind = signature[feature.name].dtype.name.rstrip("0123456789")
+        if isinstance(feature, schemas.Timestamp):
+            kind = "time"
+        column = _columns.read(
+            _columns.from_frame(df, feature.name),
+            feature.name,
+            kind,
+            depth,
+            rows,
+            getattr(feature, "unit", None),
+        )
+        if group == "item":
+            outer = (candidates,)
+        else:
+            outer = ()
+            column = column.take(candidates[:-1])
+        offsets = outer + column.offsets
+        inputs[feature.name] = _dense(_flat(column), offsets)
+        if getattr(feature, "max_length", None) is not None:
+            lengths = np.diff(offsets[-1])
+            inputs[f"{feature.name}_length"] = _dense(lengths, offsets[:-1], 0)
+        if group in (sequence.name for sequence in schema.sequences):
+            inputs[f"{group}_length"] = np.diff(column.offsets[0])
+    return inputs
+
+
+def _flat(column):
+    if column.kind == "string":
+        return column.strings()
+    if column.kind == "float":
+        return column.values.astype("float32")
+    return column.values
+
+
+def _dense(values, offsets, padding=None):
+    """Nests flat values; `offsets` are those of a `Column`."""
+    if padding is None:
+        padding = {"O": _columns.MISSING_STRING, "f": np.nan}.get(
+            values.dtype.kind, _columns.MISSING
+        )
+    for level in reversed(offsets):
+        lengths = np.diff(level)
+        slot = np.arange(lengths.max(initial=0))
+        index = np.where(
+            slot < lengths[:, None], level[:-1, None] + slot, len(values)
+        )
+        pad = np.full((1, *values.shape[1:]), padding, values.dtype)
+        values = np.concatenate([values, pad])[index]
+    return values
