@@ -1,0 +1,78 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
+
+import keras_unirec as ku
+from tests.small_log import small_frame
+from tests.small_log import small_schema
+from tests.test_case import TestCase
+
+
+class RawInputsTest(TestCase):
+    def check_same_as_the_pipeline(self, df, schema, requests):
+        raw = ku.serving.raw_inputs(df, schema, requests=requests)
+        preprocessing = ku.data.Preprocessing(schema)
+        users, items = (
+            preprocessing.user_signature(),
+            preprocessing.item_signature(),
+        )
+        self.assertEqual(set(raw), set(users) | set(items))
+        encoded = {
+            **preprocessing.user({name: raw[name] for name in users}),
+            **preprocessing.item({name: raw[name] for name in items}),
+        }
+        data = ku.data.from_pandas(
+            df, schema, batch_size=len(df), labels=False, requests=requests
+        )
+        ((batch,),) = data
+        for key, value in encoded.items():
+            expected = batch[key].numpy()
+            if value.shape != expected.shape:  # The pipeline pads further.
+                self.assertLess(value.shape[1], expected.shape[1])
+                expected = expected[:, : value.shape[1]]
+            self.assertAllClose(value, expected)
+
+    def test_the_graph_encodes_them_as_the_pipeline_does(self):
+        df = small_frame()
+        self.check_same_as_the_pipeline(df, small_schema(df), requests=False)
+
+    def test_requests(self):
+        df = small_frame()
+        schema = small_schema(df)
+        # All rows of a request show the same user, context and histories.
+        own = ["video_id", "price", "genres", "request"]
+        shared = [name for name in df if name not in own]
+        first = df.groupby("request").head(1).set_index("request")
+        shared = first.loc[df["request"], shared].reset_index(drop=True)
+        df = pd.concat([df[own], shared], axis=1)
+        schema = dataclasses.replace(schema, request_id="request")
+        self.check_same_as_the_pipeline(df, schema, requests=True)
+        raw = ku.serving.raw_inputs(df, schema, requests=True)
+        self.assertEqual(raw["video_id"].shape, (16, 4))
+        self.assertEqual(raw["genres_length"].shape, (16, 4))
+        self.assertEqual(raw["city"].shape, (16,))
+
+    def test_shorter_requests_are_filled_up(self):
+        schema = ku.Schema(
+            item=[ku.Categorical("item", num_values=9)],
+            labels=[ku.Label("click")],
+            request_id="request",
+        )
+        df = pd.DataFrame({"request": [1, 1, 2], "item": [3, 4, 5]})
+        raw = ku.serving.raw_inputs(df, schema, requests=True)
+        missing = np.iinfo("int64").min
+        self.assertEqual(raw["item"].tolist(), [[3, 4], [5, missing]])
+
+    def test_a_missing_column_is_named(self):
+        df = small_frame()
+        schema = small_schema(df)
+        with self.assertRaisesRegex(ValueError, "city"):
+            ku.serving.raw_inputs(df.drop(columns="city"), schema)
+
+    def test_requests_need_a_request_id(self):
+        schema = ku.Schema(item=[ku.Categorical("item", num_values=9)])
+        with self.assertRaisesRegex(ValueError, "request_id"):
+            ku.serving.raw_inputs(
+                pd.DataFrame({"item": [1]}), schema, requests=True
+            )
