@@ -38,6 +38,38 @@ class Rows:
         return f"row {self.start + row}"
 
 
+class JoinedRows:
+    """Names the rows of several chunks in a row: pairs (number, `Rows`)."""
+
+    def __init__(self, parts):
+        self.parts = parts
+
+    def name(self, row):
+        for number, rows in self.parts:
+            if row < number:
+                return rows.name(row)
+            row -= number
+        raise IndexError(row)
+
+    def tail(self, start):
+        """The names of the rows from `start` on."""
+        parts = []
+        for number, rows in self.parts:
+            if start < number:
+                parts.append((number - start, _Shifted(rows, start)))
+            start = max(0, start - number)
+        return parts
+
+
+class _Shifted:
+    def __init__(self, rows, start):
+        self.rows = rows
+        self.start = start
+
+    def name(self, row):
+        return self.rows.name(self.start + row)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Column:
     """One column: flat values and, for lists, offsets (outermost first).

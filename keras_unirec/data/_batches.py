@@ -52,9 +52,14 @@ class Batcher:
                 self._user.append(key)
         self._specs = self._make_specs()
 
-    @property
-    def dtypes(self):
-        return [dtype for _, dtype, _ in self._specs.values()]
+    def specs(self):
+        """The `tf.TensorSpec` of each of `arrays`."""
+        import tensorflow as tf
+
+        return tuple(
+            tf.TensorSpec(shape, dtype)
+            for _, dtype, shape in self._specs.values()
+        )
 
     def num_batches(self, num_requests):
         if self.drop_remainder:
@@ -62,7 +67,7 @@ class Batcher:
         return -(-num_requests // self.batch_size)
 
     def arrays(self, chunk, requests):
-        """Returns the arrays of a batch, in the order of `dtypes`."""
+        """Returns the arrays of a batch, in the order of `specs`."""
         size = len(requests)
         if self.pad_batches and size < self.batch_size:
             requests = np.resize(requests, self.batch_size)
@@ -104,9 +109,11 @@ class Batcher:
         model uses.
         """
         tensors = {}
-        for (name, (role, _, shape)), array in zip(self._specs.items(), arrays):
+        for ((role, name), (_, _, shape)), array in zip(
+            self._specs.items(), arrays
+        ):
             array.set_shape(shape)
-            tensors.setdefault(role, {})[name[1]] = array
+            tensors.setdefault(role, {})[name] = array
         found = tensors["x"]
         for feature, _, _ in self.schema.feature_columns():
             if feature.name in found:

@@ -365,12 +365,7 @@ class Encoder:
     def _check_requests(self, columns, rows):
         schema = self.schema
         ids = columns[schema.request_id]
-        if ids.missing.any():
-            row = int(np.argmax(ids.missing))
-            raise ValueError(
-                f"Column `{schema.request_id}` must hold the request of each "
-                f"row. Received: a missing value in {rows.name(row)}"
-            )
+        check_request_ids(ids, schema.request_id, rows)
         offsets = request_offsets(ids)
         sizes = np.diff(offsets)
         if not (sizes > 1).any():
@@ -396,6 +391,16 @@ class Encoder:
                     f"{rows.name(row)} than in {rows.name(first[row])}, "
                     f"both of {schema.request_id}={request!r}"
                 )
+
+
+def check_request_ids(ids, name, rows):
+    """Raises for a row without a request."""
+    if ids.missing.any():
+        row = int(np.argmax(ids.missing))
+        raise ValueError(
+            f"Column `{name}` must hold the request of each row. Received: a "
+            f"missing value in {rows.name(row)}"
+        )
 
 
 def request_offsets(ids):

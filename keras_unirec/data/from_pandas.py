@@ -100,8 +100,10 @@ def from_pandas(
     def load(index):
         return batcher.arrays(chunk, index)
 
+    dtypes = [spec.dtype for spec in batcher.specs()]
+
     def batch(index):
-        arrays = tf.numpy_function(load, [index], batcher.dtypes)
+        arrays = tf.numpy_function(load, [index], dtypes)
         return batcher.elements(arrays)
 
     num_requests = len(chunk)

@@ -92,12 +92,11 @@ class Preprocessing(tf.Module):
         """Normalizes numbers: float32 in, float32 of the same shape out."""
         feature = self.schema.numerical(name)
         values = tf.convert_to_tensor(values, tf.float32)
-        mean, std = np.float32(feature.mean), np.float32(feature.std)
-        return tf.where(
-            tf.math.is_finite(values),
-            (values - mean) / std,
-            tf.zeros_like(values),
-        )
+        finite = tf.math.is_finite(values)
+        # In float64: graph optimization reorders products, and the export has
+        # to give the bits that training saw.
+        exact = (tf.cast(values, tf.float64) - feature.mean) / feature.std
+        return tf.where(finite, tf.cast(exact, tf.float32), 0.0)
 
     def gaps(self, name, events, requests):
         """Returns whole seconds from events to their requests.

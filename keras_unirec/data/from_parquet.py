@@ -1,0 +1,258 @@
+"""Parquet files as a dataset of encoded batches."""
+
+import concurrent.futures
+import itertools
+
+import numpy as np
+
+from keras_unirec import _columns
+from keras_unirec import _parquet
+
+_CHUNK_ROWS = 65_536
+
+
+def from_parquet(
+    paths,
+    schema,
+    batch_size=256,
+    shuffle=False,
+    seed=0,
+    labels=True,
+    requests=False,
+    padding="longest",
+    pad_batches=None,
+    drop_remainder=False,
+    shuffle_buffer=131_072,
+    validate=True,
+):
+    """Makes a `tf.data.Dataset` of the rows of Parquet files.
+
+    The files are streamed by row group and may be larger than memory. Footers
+    of all files are read at once, so a truncated file is found immediately.
+    Columns that the schema does not name are not read.
+
+    Args:
+        paths: path of a file, of a folder (its `.parquet` files, sorted), a
+            glob, or a list of those.
+        schema: `Schema`, adapted.
+        batch_size: int. Requests in a batch.
+        shuffle: bool. Whether to shuffle, anew in each epoch: the order of the
+            row groups, and requests within a buffer.
+        seed: int. Seed of the shuffling.
+        labels: bool. Whether to read the labels; `False` for prediction.
+        requests: bool. Whether to group the rows by the schema's `request_id`
+            into one request of several candidates. The rows of a request
+            have to follow each other; they may cross row groups and files.
+        padding: string. `"longest"` or `"max_length"`, as in `from_pandas`.
+        pad_batches: bool. Whether the last batch is filled up with requests
+            of weight 0. Defaults to `shuffle`.
+        drop_remainder: bool. Whether to drop a last batch that is not full.
+        shuffle_buffer: int. Requests that are kept in memory to shuffle. Where
+            row groups are fewer or longer than that, their order matters.
+        validate: bool. Whether to check every value before the first batch,
+            in one more pass over the files. Otherwise a wrong value stops the
+            training when it is read.
+
+    Returns:
+        A `tf.data.Dataset` as of `from_pandas`.
+
+    Example:
+    ```python
+    schema = schema.adapt("train/")
+    train = keras_unirec.data.from_parquet("train/", schema, shuffle=True)
+    model.fit(train)
+    ```
+    """
+    import tensorflow as tf
+
+    from keras_unirec.data import _batches
+    from keras_unirec.data import _encoding
+
+    if not isinstance(shuffle_buffer, int) or shuffle_buffer < 1:
+        raise ValueError(
+            "`shuffle_buffer` must be a positive integer. "
+            f"Received: shuffle_buffer={shuffle_buffer!r}"
+        )
+    encoder = _encoding.Encoder(schema, labels, requests)
+    batcher = _batches.Batcher(
+        encoder,
+        batch_size,
+        padding,
+        shuffle if pad_batches is None else pad_batches,
+        drop_remainder,
+    )
+    stream = _Stream(_parquet.open_files(paths, encoder.columns), encoder)
+    if validate:
+        for columns, rows in stream.columns(stream.units):
+            encoder.check(columns, rows)
+    epochs = itertools.count()
+
+    def generate():
+        rng, units = None, list(stream.units)
+        if shuffle:
+            rng = np.random.default_rng([seed, next(epochs)])
+            rng.shuffle(units)
+        for chunk, index in _pools(
+            stream.chunks(units), batch_size, shuffle_buffer, rng
+        ):
+            stop = len(index)
+            if drop_remainder:
+                stop -= stop % batch_size
+            for start in range(0, stop, batch_size):
+                yield tuple(
+                    batcher.arrays(chunk, index[start : start + batch_size])
+                )
+
+    dataset = tf.data.Dataset.from_generator(
+        generate, output_signature=batcher.specs()
+    )
+    dataset = dataset.map(
+        lambda *arrays: batcher.elements(arrays), num_parallel_calls=2
+    )
+    dataset = dataset.apply(
+        tf.data.experimental.assert_cardinality(
+            batcher.num_batches(stream.num_requests)
+        )
+    )
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+class _Stream:
+    """Row groups of files, in units that hold whole requests."""
+
+    def __init__(self, files, encoder):
+        self.encoder = encoder
+        groups = [
+            (file, group)
+            for file in files
+            for group, rows in enumerate(file.group_rows)
+            if rows
+        ]
+        if encoder.requests:
+            self.units, self.num_requests = self._by_request(groups)
+        else:
+            self.units = [[group] for group in groups]
+            self.num_requests = sum(file.num_rows for file in files)
+
+    def columns(self, units):
+        """Yields (dict of `Column`, rows) of whole requests."""
+        for unit in units:
+            left = None
+            for file, group in unit:
+                for arrays, rows in _parquet.read_group(
+                    file, group, self.encoder.columns, _CHUNK_ROWS
+                ):
+                    columns = self.encoder.read(arrays, rows)
+                    if not self.encoder.requests:
+                        yield columns, rows
+                        continue
+                    whole, left = self._split(columns, rows, left)
+                    if whole is not None:
+                        yield whole
+            if left is not None:
+                yield left
+
+    def chunks(self, units):
+        """Yields encoded chunks; the next one is made meanwhile."""
+
+        def encode():
+            for columns, rows in self.columns(units):
+                self.encoder.check(columns, rows)
+                yield self.encoder.encode(columns)
+
+        chunks = encode()
+        with concurrent.futures.ThreadPoolExecutor(1) as executor:
+            following = executor.submit(next, chunks, None)
+            while (chunk := following.result()) is not None:
+                following = executor.submit(next, chunks, None)
+                yield chunk
+
+    def _split(self, columns, rows, left):
+        """Cuts off the last request, which the next chunk may go on with."""
+        from keras_unirec.data import _encoding
+
+        name = self.encoder.schema.request_id
+        rows = _columns.JoinedRows([(columns[name].num_rows, rows)])
+        if left is not None:
+            columns = {
+                key: _columns.concatenate([left[0][key], column])
+                for key, column in columns.items()
+            }
+            rows = _columns.JoinedRows(left[1].parts + rows.parts)
+        cut = _encoding.request_offsets(columns[name])[-2]
+        tail = np.arange(cut, columns[name].num_rows)
+        left = (
+            {key: column.take(tail) for key, column in columns.items()},
+            _columns.JoinedRows(rows.tail(cut)),
+        )
+        if not cut:
+            return None, left
+        head = np.arange(cut)
+        columns = {key: column.take(head) for key, column in columns.items()}
+        return (columns, rows), left
+
+    def _by_request(self, groups):
+        """Joins row groups that share a request into units."""
+        from keras_unirec.data import _encoding
+
+        name = self.encoder.schema.request_id
+        units, starts, places, last = [], [], [], None
+        for file, group in groups:
+            first_of_group = True
+            for arrays, rows in _parquet.read_group(
+                file, group, [name], _CHUNK_ROWS
+            ):
+                column = _columns.read(arrays[name], name, "category", 0, rows)
+                _encoding.check_request_ids(column, name, rows)
+                ids = _encoding.stable_ids(column)
+                run = _encoding.request_offsets(column)[:-1]
+                goes_on = last is not None and ids[0] == last
+                if first_of_group and not goes_on:
+                    units.append([])
+                if first_of_group:
+                    units[-1].append((file, group))
+                starts.append(ids[run[1:] if goes_on else run])
+                places.append((rows, run[1:] if goes_on else run, column))
+                first_of_group, last = False, ids[-1]
+        ids = np.concatenate(starts)
+        order = np.argsort(ids, kind="stable")
+        again = order[1:][np.diff(ids[order]) == 0]
+        if len(again):
+            position = int(again.min())
+            for rows, run, column in places:
+                if position < len(run):
+                    raise ValueError(
+                        f"Column `{name}` must hold the rows of a request one "
+                        "after another: sort the files by it. Received: "
+                        f"{column.value(run[position])!r} again in "
+                        f"{rows.name(run[position])}, after other requests"
+                    )
+                position -= len(run)
+        return units, len(ids)
+
+
+def _pools(chunks, batch_size, shuffle_buffer, rng):
+    """Yields (chunk, requests of it) to cut into batches.
+
+    All but the last hold a multiple of `batch_size`. With `rng`, half of a
+    full buffer is drawn at random; the other half mixes with what follows.
+    """
+    from keras_unirec.data import _encoding
+
+    pool = None
+    for chunk in chunks:
+        if pool is not None and len(pool):
+            chunk = _encoding.concatenate([pool, chunk])
+        pool = chunk
+        if rng is not None and len(pool) < shuffle_buffer:
+            continue
+        kept = 0 if rng is None else shuffle_buffer // 2
+        index = np.arange(len(pool))
+        if rng is not None:
+            rng.shuffle(index)
+        stop = max(0, len(pool) - kept) // batch_size * batch_size
+        yield pool, index[:stop]
+        pool = pool.take(np.sort(index[stop:]))
+    if pool is not None and len(pool):
+        index = np.arange(len(pool))
+        yield pool, index if rng is None else rng.permutation(index)
