@@ -1,6 +1,7 @@
 """Scores a request with an exported model. Needs TensorFlow and nothing else.
 
-    python examples/score_export.py demo_output/export/1 demo_output/request.json
+    cd demo_output
+    python ../examples/score_export.py export/1 request.json
 
 The request is the body that TF Serving's `:predict` takes:
 `{"signature_name": ..., "inputs": {column: values}}`.

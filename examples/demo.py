@@ -1,0 +1,114 @@
+"""From columns to a served model in one run.
+
+    python examples/demo.py                  a synthetic log, about two minutes
+    python examples/demo.py --data FOLDER    KuaiRand files
+
+Trains `mixformer_tiny`, prints the evaluation beside the best that any model
+could reach (where it is known), plots the training curve, exports a
+SavedModel, and scores one request with it in a new process that has TensorFlow
+alone.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+
+import keras_unirec as ku
+
+POINTS = 10  # Of the training curve, in one pass over the data.
+
+
+def main(data, out, model_name):
+    start = time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+    keras.utils.set_random_seed(0)
+
+    # === Data ===
+    if data is None:
+        log = ku.data.synthetic_click_log(seed=0)
+        train, test, schema = log.train, log.test, log.schema
+        best = {"auc": log.bayes_auc, "loss": log.bayes_logloss}
+    else:
+        train, test, schema = ku.data.load_kuairand(data)
+        best = None
+    label = schema.label_names[0]
+    print(schema.summary())
+    print(
+        f"\n{len(train):,} rows to train on, {len(test):,} later rows to test"
+    )
+
+    # === Train ===
+    batches = ku.data.from_pandas(train, schema, batch_size=256, shuffle=True)
+    held_out = ku.data.from_pandas(test, schema, batch_size=1024)
+    model = ku.applications.load(model_name, schema)
+    model.compile()
+    profile = ku.analysis.profile(model)
+    print(
+        f"{model_name}: {profile.dense_parameters:,} dense parameters, "
+        f"{profile.embedding_parameters:,} in embeddings\n"
+    )
+    # One pass over the data, in parts: each is a point of the curve.
+    steps = len(batches) // POINTS
+    history = model.fit(
+        batches.repeat(),
+        epochs=POINTS,
+        steps_per_epoch=steps,
+        validation_data=held_out,
+    ).history
+    history["step"] = [steps * (i + 1) for i in range(POINTS)]
+    ku.analysis.plot_history(history, out / "training_curve.png", best)
+
+    # === Evaluate ===
+    report = ku.evaluate(model, held_out)
+    print(f"\n{report}\n")
+    if best is not None:
+        print(
+            f"Best that any model could reach on this log: "
+            f"AUC {best['auc']:.4f}, logloss {best['loss']:.4f}"
+        )
+
+    # === Export, and serve one request ===
+    export = out / "export" / "1"
+    model.export(export)
+    rows = test.iloc[:1]
+    inputs = ku.serving.raw_inputs(rows, schema)
+    request = out / "request.json"
+    request.write_text(
+        json.dumps(
+            {
+                "signature_name": "serving_default",
+                "inputs": {k: v.tolist() for k, v in inputs.items()},
+            }
+        )
+    )
+    script = Path(__file__).with_name("score_export.py")
+    served = subprocess.run(
+        [sys.executable, str(script), str(export), str(request)],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+    served = json.loads(served)[label][0]
+    here = ku.predict(model, rows)[label].tolist()
+    print(f"One request, p({label}), served by TensorFlow alone: {served}")
+    print(f"The same rows by `predict` here:          {here}")
+
+    print(f"\nWrote {out}/: training_curve.png, export/1, request.json")
+    print(f"{time.perf_counter() - start:.0f} seconds")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", type=Path, help="folder of KuaiRand files")
+    parser.add_argument("--out", type=Path, default=Path("demo_output"))
+    parser.add_argument("--model", default="mixformer_tiny")
+    arguments = parser.parse_args()
+    main(arguments.data, arguments.out, arguments.model)
