@@ -33,6 +33,11 @@ def gather_rows(variable, ids):
     return tf.gather(table, ids)
 
 
+def has_gpu():
+    """Whether TensorFlow sees a GPU."""
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
 def num_replicas():
     """Number of replicas of the current `tf.distribute` strategy."""
     return tf.distribute.get_strategy().num_replicas_in_sync

@@ -211,12 +211,10 @@ class RankingModel(keras.Model):
         """`jit_compile` for Keras, and whether to compile in the replica."""
         if keras.backend.backend() != "tensorflow":
             return jit_compile, False
-        import tensorflow as tf
-
         from keras_unirec import _tensorflow
 
         if jit_compile == "auto":
-            jit_compile = bool(tf.config.list_physical_devices("GPU"))
+            jit_compile = _tensorflow.has_gpu()
         if _tensorflow.num_replicas() > 1:
             return False, jit_compile
         return jit_compile, False
