@@ -497,6 +497,8 @@ def _from_objects(series, name, start):
             return [plain(inner) for inner in value]
         if kind_of(value) is None:
             return None
+        if isinstance(value, np.datetime64):
+            return pd.Timestamp(value)  # `item()` would be an integer.
         return value.item() if isinstance(value, np.generic) else value
 
     try:

@@ -21,6 +21,10 @@ _ITEM = re.compile(
     r"candidate|target|author|creator|seller|brand|category|tag|price)",
     re.IGNORECASE,
 )
+_NUMBER = re.compile(
+    r"(^|_)(s|ms|seconds?|num|count|len|length|price|amount|age|size|days)$",
+    re.IGNORECASE,
+)
 _ID = re.compile(r"id$", re.IGNORECASE)
 _MAX_CATEGORIES = 1_000
 
@@ -78,9 +82,9 @@ def _scalar(name, array):
     whole = (numbers == np.floor(numbers)).all()
     is_float = pa.types.is_floating(_value_type(array))
     # Floats with missing values are how pandas keeps integers with gaps.
-    if not whole or (is_float and not _ID.search(name)):
-        return schema_lib.Numerical(name)
-    if not _ID.search(name) and len(np.unique(numbers)) > _MAX_CATEGORIES:
+    many = len(np.unique(numbers)) > _MAX_CATEGORIES
+    is_number = is_float or many or _NUMBER.search(name)
+    if not whole or (is_number and not _ID.search(name)):
         return schema_lib.Numerical(name)
     return schema_lib.Categorical(name, vocabulary="lookup")
 

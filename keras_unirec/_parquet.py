@@ -132,10 +132,13 @@ def _expand(paths):
 
 
 def _kind(arrow_type):
-    """The type as far as it matters: widths may differ between files."""
+    """The type as far as it matters: widths may differ between files.
+
+    `None` where a file holds no values, which goes with any type.
+    """
     if _columns.is_list(arrow_type):
         inner = _kind(arrow_type.value_type)
-        return ("list", inner)
+        return inner and ("list", inner)
     if pa.types.is_dictionary(arrow_type):
         return _kind(arrow_type.value_type)
     if pa.types.is_null(arrow_type):

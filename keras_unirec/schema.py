@@ -570,6 +570,8 @@ class Schema(_Config):
             )
         self._check_names()
         self._check_sharing()
+        self._check_keys()
+        self._check_tables()
         self._check_timestamps()
 
     # --- Lookups ---
@@ -783,9 +785,10 @@ class Schema(_Config):
 
         Columns of 0 and 1 that are named like outcomes (`click`, `is_like`,
         `label`) become labels. Lists become sequences, together where their
-        lengths agree. Strings and integers become categoricals, floats and
-        integers of more than 1,000 values whose name does not end in `id`
-        numbers, and a column named like a time the timestamp. Names decide the
+        lengths agree. Strings and integers become categoricals; floats, and
+        integers of more than 1,000 values or named like an amount (`*_count`,
+        `price`), become numbers unless their name ends in `id`; a column named
+        like a time becomes the timestamp. Names decide the
         side: `user*` is the user; `item*`, `video*`, `movie*`, ... the item;
         the rest is context. `Schema.infer(df).summary()` prints it. A column
         that is an outcome, such as the seconds watched, cannot be told from
@@ -1003,10 +1006,12 @@ class Schema(_Config):
             raise ValueError(
                 f"`sequences` must have different names. Received: {sequences}"
             )
+
+    def _check_keys(self):
         # Keys of the model's inputs, then names of the exported arguments.
         _check_unique([encoded.key for encoded in self.encoded], "inputs")
         raw = [feature.name for feature, _, _ in self.feature_columns()]
-        raw += [f"{name}_length" for name in sequences]
+        raw += [f"{sequence.name}_length" for sequence in self.sequences]
         raw += [
             f"{feature.name}_length"
             for feature, _, _ in self.feature_columns()
@@ -1051,6 +1056,42 @@ class Schema(_Config):
                         f"be that of share_with={target!r}, {shared!r}, or be "
                         f"left out. Received: {argument}={value!r}"
                     )
+
+    def _check_tables(self):
+        for carrier in self._carriers():
+            table = carrier.table
+            columns = [(table.key, carrier)]
+            columns += [(f.name, f) for f in table.features]
+            for name, feature in columns:
+                if isinstance(feature, Categorical):
+                    where = f"Column `{name}` of the `ItemTable`"
+                    self._check_ids(where, table, name, feature)
+
+    def _check_ids(self, where, table, name, feature):
+        root = self._features[feature.share_with or feature.name]
+        column, keys = table.data[name], table.data[table.key]
+        dtype = "int64" if root.vocabulary == "identity" else root.dtype
+        kinds = {"int64": "int", "string": "string", None: column.kind}
+        if column.kind != kinds[dtype] and len(column.values):
+            raise ValueError(
+                f"{where} must hold values of dtype {dtype!r}, those of "
+                f"`Categorical({root.name!r})`. "
+                f"Received: {column.value(0)!r}"
+            )
+        bucket = "bucket" in (feature.unknown, root.unknown)
+        if root.vocabulary != "identity" or bucket:
+            return
+        bad = (column.values < 0) | (column.values >= root.num_values)
+        bad &= ~column.missing
+        if bad.any():
+            position = int(np.argmax(bad))
+            raise ValueError(
+                f"{where} must hold ids in [0, {root.num_values}), the "
+                f"vocabulary of `Categorical({root.name!r})`; "
+                "unknown='bucket' maps others to the unknown id. Received: "
+                f"{column.value(position)} in the row of {table.key}="
+                f"{keys.value(column.row_of(position))!r}"
+            )
 
     def _check_timestamps(self):
         if self.timestamp is not None:
