@@ -74,7 +74,7 @@ def export(model, filepath):
     state_specs = {
         tensor.name: tf.TensorSpec(tensor.shape, tensor.dtype, tensor.name)
         for tensor in model.item_model.inputs
-        if tensor.name in model.user_model.output_names
+        if tensor.name in model.user_model.output
     }
     functions = {
         "serving_default": (serving_default, {**user_specs, **item_specs}),
