@@ -1,7 +1,7 @@
 """From columns to a served model in one run.
 
-    python examples/demo.py                  a synthetic log, about two minutes
-    python examples/demo.py --data FOLDER    KuaiRand files
+    python examples/demo.py                  on a synthetic log
+    python examples/demo.py --data FOLDER    on KuaiRand files
 
 Trains `mixformer_tiny`, prints the evaluation beside the best that any model
 could reach (where it is known), plots the training curve, exports a
@@ -23,14 +23,14 @@ import keras_unirec as ku
 POINTS = 10  # Of the training curve, in one pass over the data.
 
 
-def main(data, out, model_name):
+def main(data, out, model_name, num_rows):
     start = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(0)
 
     # === Data ===
     if data is None:
-        log = ku.data.synthetic_click_log(seed=0)
+        log = ku.data.synthetic_click_log(num_rows)
         train, test, schema = log.train, log.test, log.schema
         best = {"auc": log.bayes_auc, "loss": log.bayes_logloss}
     else:
@@ -110,5 +110,8 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, help="folder of KuaiRand files")
     parser.add_argument("--out", type=Path, default=Path("demo_output"))
     parser.add_argument("--model", default="mixformer_tiny")
+    parser.add_argument(
+        "--rows", type=int, default=120_000, help="of the synthetic log"
+    )
     arguments = parser.parse_args()
-    main(arguments.data, arguments.out, arguments.model)
+    main(arguments.data, arguments.out, arguments.model, arguments.rows)

@@ -1,0 +1,102 @@
+"""What users paste and run first: README, examples, tutorials."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="exports, which the documents show, need the TensorFlow backend",
+)
+
+
+def run(arguments, folder):
+    """Runs Python as a user would, in an empty folder."""
+    path = os.pathsep.join(
+        [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
+    result = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=folder,
+        env={
+            **os.environ,
+            "KERAS_UNIREC_SMOKE": "1",
+            "MPLBACKEND": "agg",
+            "PYTHONPATH": path,
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    return result.stdout
+
+
+def test_readme_code_works_when_pasted(tmp_path):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    small = code.replace("num_rows=20_000", "num_rows=2_000")
+    assert small != code
+    output = run(["-c", small], tmp_path)
+    assert "auc" in output
+    assert (tmp_path / "exported" / "1" / "saved_model.pb").exists()
+
+
+def test_demo(tmp_path):
+    demo = ROOT / "examples" / "demo.py"
+    output = run([demo, "--out", tmp_path / "out", "--rows", 6_000], tmp_path)
+    assert "Best that any model could reach" in output
+    assert (tmp_path / "out" / "training_curve.png").stat().st_size > 0
+    request = json.loads((tmp_path / "out" / "request.json").read_text())
+    assert request["signature_name"] == "serving_default"
+
+
+@pytest.mark.parametrize(
+    "script",
+    sorted((ROOT / "tutorials").glob("[0-9]*.py")),
+    ids=lambda path: path.stem,
+)
+def test_tutorial(script, tmp_path):
+    run([script], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "script",
+    sorted((ROOT / "tutorials").glob("[0-9]*.py")),
+    ids=lambda path: path.stem,
+)
+def test_notebook_is_that_of_the_script(script):
+    notebook = script.with_suffix(".ipynb")
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    code = [c for c in cells if c["cell_type"] == "code"]
+    text = script.read_text(encoding="utf-8")
+    blocks = re.split(r"^# %%.*\n", text, flags=re.MULTILINE)[1:]
+    kinds = re.findall(r"^# %%(.*)\n", text, flags=re.MULTILINE)
+    expected = [
+        block.strip() for block, kind in zip(blocks, kinds) if not kind.strip()
+    ]
+    assert ["".join(cell["source"]).strip() for cell in code] == expected
+    assert all(cell["execution_count"] for cell in code), "not executed"
+    assert not any(
+        output["output_type"] == "error"
+        for cell in code
+        for output in cell["outputs"]
+    )
+
+
+def test_links_of_the_documents_lead_somewhere():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+    broken = [
+        f"{page.name}: {target}"
+        for page in pages
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
+        if "://" not in target and not (page.parent / target).exists()
+    ]
+    assert broken == []
