@@ -8,17 +8,12 @@ import pyarrow as pa
 
 from keras_unirec import metrics
 from keras_unirec import schema as schemas
+from keras_unirec.data import _histories
 from keras_unirec.metrics.log_loss import sigmoid
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 _START_MS = 1_704_067_200_000  # 2024-01-01, UTC
-
-_ORIGIN_MS = _START_MS - 100 * _DAY_MS  # Before every event.
-
-# (user, time) as one number, user * _STRIDE + time since the origin, which
-# sorts like the pair. 2**42 ms are more than a century.
-_STRIDE = 2**42
 
 _DEVICES = ("android", "ios", "tablet", "web")
 _TABS = ("feed", "following", "nearby", "search")
@@ -287,10 +282,10 @@ def _make_requests(rng, num_requests, users, items, num_candidates, num_days):
     time_ms = _START_MS + day * _DAY_MS + (hour * _HOUR_MS).astype("int64")
     order = np.lexsort((time_ms, user))
     user, time_ms = user[order], time_ms[order]
-    # A user makes one request at a time: what is earlier is then clear.
-    place = np.arange(num_requests)
-    key = user * _STRIDE + (time_ms - _ORIGIN_MS) - place
-    time_ms = np.maximum.accumulate(key) + place - user * _STRIDE + _ORIGIN_MS
+    # A user makes one request in a millisecond: what is earlier is then clear.
+    # The running maximum sees (user, time) as one number.
+    offset = user * 2**42 - _START_MS - np.arange(num_requests)
+    time_ms = np.maximum.accumulate(time_ms + offset) - offset
     return {
         "user": user,
         "time_ms": time_ms,
@@ -427,19 +422,9 @@ def _crosses(rng, requests, users, items, num_tags):
     )
 
 
-def _window(events, requests, max_length):
-    """The last events before each request: start and end in `events`."""
-    key = events["user"] * _STRIDE + (events["time_ms"] - _ORIGIN_MS)
-    first = requests["user"] * _STRIDE
-    before = first + (requests["time_ms"] - _ORIGIN_MS)
-    first = np.searchsorted(key, first)
-    end = np.searchsorted(key, before)  # Strictly earlier.
-    return np.maximum(first, end - max_length), end
-
-
 def _matches(requests, events, tag_of_event, items, max_length, half_life_ms):
     """Events with the candidate's tag, decayed; and the number of events."""
-    start, end = _window(events, requests, max_length)
+    start, end = _windows(events, requests, max_length)
     matches = np.empty(requests["item"].shape)
     for i in range(0, len(end), 20_000):  # Bounds the memory.
         chunk = slice(i, i + 20_000)
@@ -560,44 +545,32 @@ def _make_frame(
     }
     queries = pa.array(searches["query_names"])
     queries = queries.take(pa.array(searches["query"]))
-    for events, max_length, lists in (
-        (
-            shown,
-            history_length,
-            {
-                "watched_item_id": pa.array(shown["item"]),
-                "watched_click": pa.array(shown["click"]),
-                "watched_time_ms": pa.array(shown["time_ms"]),
-            },
-        ),
-        (
-            likes,
-            _MAX_LIKES,
-            {
-                "liked_item_id": pa.array(likes["item"]),
-                "liked_time_ms": pa.array(likes["time_ms"]),
-            },
-        ),
-        (
-            searches,
-            _MAX_SEARCHES,
-            {
-                "search_query": queries,
-                "search_time_ms": pa.array(searches["time_ms"]),
-            },
-        ),
-    ):
-        start, end = _window(events, requests, max_length)
-        start, length = of_request(start), of_request(end - start)
-        offsets = np.append(0, np.cumsum(length))
-        dtype = "int32" if offsets[-1] < 2**31 else "int64"  # For speed.
-        index = np.repeat((start - offsets[:-1]).astype(dtype), length)
-        index += np.arange(offsets[-1], dtype=dtype)
-        for name, values in lists.items():
-            array = pa.LargeListArray.from_arrays(offsets, values.take(index))
-            columns[name] = pd.Series(array, dtype=pd.ArrowDtype(array.type))
+    histories = (
+        (shown, history_length, "watched_item_id", shown["item"]),
+        (shown, history_length, "watched_click", shown["click"]),
+        (shown, history_length, "watched_time_ms", shown["time_ms"]),
+        (likes, _MAX_LIKES, "liked_item_id", likes["item"]),
+        (likes, _MAX_LIKES, "liked_time_ms", likes["time_ms"]),
+        (searches, _MAX_SEARCHES, "search_query", queries),
+        (searches, _MAX_SEARCHES, "search_time_ms", searches["time_ms"]),
+    )
+    for events, max_length, name, values in histories:
+        start, end = _windows(events, requests, max_length)
+        columns[name] = _histories.list_column(
+            values, of_request(start), of_request(end)
+        )
     columns["click"] = clicks[order].reshape(-1)
     return pd.DataFrame(columns)
+
+
+def _windows(events, requests, max_length):
+    return _histories.windows(
+        events["user"],
+        events["time_ms"],
+        requests["user"],
+        requests["time_ms"],
+        max_length,
+    )
 
 
 def _make_schema(items, history_length):
