@@ -2,6 +2,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_unirec.layers._per_head import per_head
+
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
 class FeatureTokenizer(keras.layers.Layer):
@@ -113,7 +115,7 @@ class FeatureTokenizer(keras.layers.Layer):
             slices = ops.take(inputs, self._index, axis=-1)
             kernel = ops.take(self.kernel, self._index, axis=0)
             kernel = kernel * ops.cast(self._is_real[..., None], kernel.dtype)
-        return ops.einsum("...nd,ndk->...nk", slices, kernel)
+        return per_head(slices, kernel)
 
     def compute_mask(self, inputs, mask=None):
         return None

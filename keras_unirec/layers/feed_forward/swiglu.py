@@ -2,6 +2,7 @@ import keras
 from keras import ops
 
 from keras_unirec.layers._glorot import glorot
+from keras_unirec.layers._per_head import per_head
 
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
@@ -83,7 +84,7 @@ class SwiGLU(keras.layers.Layer):
     def _project(self, inputs, kernel):
         if self.num_heads is None:
             return ops.matmul(inputs, kernel)
-        return ops.einsum("...nd,ndk->...nk", inputs, kernel)
+        return per_head(inputs, kernel)
 
     def compute_mask(self, inputs, mask=None):
         return None
