@@ -48,7 +48,7 @@ def profile(
 
     The parameters fit. The FLOPs fit within 7 % with a feed-forward on events
     of half the width (`sequence_hidden_dim`), which the paper does not give
-    and which is 0.3 % of the parameters but 70 % of the FLOPs: see
+    and which holds 0.6 % of the parameters and 70 % of the FLOPs: see
     `docs/sizes.md`.
 
     Args:
