@@ -6,6 +6,7 @@ value always names the column, the row, what was expected and what was found.
 
 import dataclasses
 import difflib
+import itertools
 
 import numpy as np
 import pandas as pd
@@ -58,7 +59,7 @@ class JoinedRows:
             if start < number:
                 parts.append((number - start, _Shifted(rows, start)))
             start = max(0, start - number)
-        return parts
+        return JoinedRows(parts)
 
 
 class _Shifted:
@@ -133,6 +134,17 @@ class Column:
         texts = np.append(self.dictionary, MISSING_STRING)
         return texts[self.values]  # Code -1 is the last entry.
 
+    def row(self, row):
+        """Returns the value, list or list of lists of one row."""
+
+        def part(level, position):
+            if level == len(self.offsets):
+                return self.value(position)
+            start, stop = self.offsets[level][position : position + 2]
+            return [part(level + 1, inner) for inner in range(start, stop)]
+
+        return part(0, row)
+
     def __eq__(self, other):
         if not isinstance(other, Column) or self.kind != other.kind:
             return NotImplemented if not isinstance(other, Column) else False
@@ -183,9 +195,12 @@ def from_frame(frame, name, start=0, stop=None):
         )
     series = series.iloc[start:stop]
     try:
-        array = pa.array(series, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
-        array = _from_objects(series, name, start)
+        if series.dtype == object:
+            array = _from_objects(series.to_numpy())
+        else:
+            array = pa.array(series, from_pandas=True)
+    except (pa.ArrowException, TypeError):
+        array = _from_mixed_objects(series, name)
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
     if isinstance(array, pa.ExtensionArray):
@@ -471,19 +486,53 @@ def _wrong_type(name, expected, array, rows, offsets):
     )
 
 
-def _from_objects(series, name, start):
-    """Converts Python objects that Arrow does not take as they are.
+def _from_objects(values):
+    """Converts an array of Python objects: scalars, lists or arrays."""
+    if not any(_holds_arrays(value) for value in values):
+        return pa.array(values, from_pandas=True)
+    # Arrow wants NumPy arrays of one type, and may crash on others. pandas
+    # mixes types readily: an empty history becomes `np.array([])`, of floats.
+    is_missing = [
+        value is None or isinstance(value, float) and np.isnan(value)
+        for value in values
+    ]
+    lengths = [
+        0 if missing else len(value)
+        for value, missing in zip(values, is_missing)
+    ]
+    parts = [value for value, length in zip(values, lengths) if length]
+    if all(
+        isinstance(part, np.ndarray) and part.ndim == 1 and part.dtype != object
+        for part in parts
+    ):
+        flat = np.concatenate(parts) if parts else np.empty(0, "int64")
+        flat = pa.array(flat)
+    else:
+        objects = np.empty(sum(lengths), dtype=object)
+        for position, value in enumerate(itertools.chain.from_iterable(parts)):
+            objects[position] = value
+        flat = _from_objects(objects)
+    return pa.LargeListArray.from_arrays(to_offsets(lengths), flat)
 
-    Arrow refuses rows of unequal NumPy types, which pandas makes readily: an
-    empty history becomes `np.array([])`, of floats, among arrays of integers.
-    """
+
+def _holds_arrays(value):
+    if isinstance(value, (list, tuple)) and len(value):
+        value = value[0]
+    return isinstance(value, np.ndarray)
+
+
+def _from_mixed_objects(series, name):
+    """Converts objects that Arrow refuses, or says which row is the odd one."""
     values = series.to_numpy(dtype=object)
+    empty = ("list", None)
 
     def kind_of(value):
         if isinstance(value, (list, tuple, np.ndarray, pd.Series)):
             kinds = [kind_of(inner) for inner in value]
-            kinds = [kind for kind in kinds if kind is not None]
-            return ("list", kinds[0] if kinds else None)
+            kinds = {kind for kind in kinds if kind is not None}
+            if len(kinds - {empty}) > 1:
+                return ("list", "mixed")
+            return ("list", min(kinds - {empty}, default=None, key=str))
         if value is None or value is pd.NA or value is pd.NaT:
             return None
         if isinstance(value, (float, np.floating)):
@@ -505,13 +554,13 @@ def _from_objects(series, name, start):
         return pa.array([plain(value) for value in values])
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         kinds = [kind_of(value) for value in values]
-        first = next(kind for kind in kinds if kind is not None)
+        usual = [kind for kind in kinds if kind not in (None, empty)]
         for row, kind in enumerate(kinds):
-            if kind is not None and kind != first and kind != ("list", None):
+            if kind == ("list", "mixed") or kind not in (None, empty, usual[0]):
                 raise ValueError(
                     f"Column `{name}` must hold values of one type. "
                     f"Received: {values[row]!r} in "
-                    f"row {label(series.index[row])}, unlike the rows before"
+                    f"row {label(series.index[row])}, of another type"
                 ) from error
         raise ValueError(
             f"Column `{name}` must hold values of one type. "

@@ -17,6 +17,7 @@ class ParquetFile:
 
     path: str
     group_rows: tuple
+    metadata: pq.FileMetaData
 
     @property
     def num_rows(self):
@@ -70,7 +71,9 @@ def open_files(paths, columns):
         groups = range(metadata.num_row_groups)
         files.append(
             ParquetFile(
-                path, tuple(metadata.row_group(g).num_rows for g in groups)
+                path,
+                tuple(metadata.row_group(g).num_rows for g in groups),
+                metadata,
             )
         )
     if not sum(file.num_rows for file in files):
@@ -85,7 +88,7 @@ def read_group(file, group, columns, chunk_rows):
     """Streams a row group as (dict of Arrow arrays, `Rows`)."""
     start = sum(file.group_rows[:group])
     try:
-        with pq.ParquetFile(file.path) as reader:
+        with pq.ParquetFile(file.path, metadata=file.metadata) as reader:
             batches = reader.iter_batches(
                 chunk_rows, row_groups=[group], columns=list(columns)
             )

@@ -383,13 +383,14 @@ class Encoder:
         for name in names:
             row = _first_difference(columns[name], first)
             if row is not None:
-                request = ids.value(row)
+                column, other = columns[name], first[row]
                 raise ValueError(
                     f"Column `{name}` must be the same in all rows of a "
                     "request: it belongs to the user, the context or the "
-                    f"history. Received: a different value in "
-                    f"{rows.name(row)} than in {rows.name(first[row])}, "
-                    f"both of {schema.request_id}={request!r}"
+                    f"history. Received: {_short(column.row(other))} in "
+                    f"{rows.name(other)} but {_short(column.row(row))} in "
+                    f"{rows.name(row)}, both of "
+                    f"{schema.request_id}={ids.value(row)!r}"
                 )
 
 
@@ -433,6 +434,11 @@ def _first_difference(column, first):
     if column.kind == "float":
         bad &= ~(np.isnan(values) & np.isnan(others))
     return column.row_of(int(rows[np.argmax(bad)])) if bad.any() else None
+
+
+def _short(value):
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _to_seconds(column, timestamp):

@@ -9,6 +9,8 @@ from keras_unirec import _columns
 from keras_unirec import _parquet
 
 _CHUNK_ROWS = 65_536
+# Smaller row groups are joined before they are encoded: each call costs time.
+_MIN_ROWS = 16_384
 
 
 def from_parquet(
@@ -136,21 +138,15 @@ class _Stream:
 
     def columns(self, units):
         """Yields (dict of `Column`, rows) of whole requests."""
-        for unit in units:
-            left = None
-            for file, group in unit:
-                for arrays, rows in _parquet.read_group(
-                    file, group, self.encoder.columns, _CHUNK_ROWS
-                ):
-                    columns = self.encoder.read(arrays, rows)
-                    if not self.encoder.requests:
-                        yield columns, rows
-                        continue
-                    whole, left = self._split(columns, rows, left)
-                    if whole is not None:
-                        yield whole
-            if left is not None:
-                yield left
+        pending, num_rows = [], 0
+        for columns, rows in self._read(units):
+            pending.append((columns, rows))
+            num_rows += _num_rows(columns)
+            if num_rows >= _MIN_ROWS:
+                yield _join(pending)
+                pending, num_rows = [], 0
+        if pending:
+            yield _join(pending)
 
     def chunks(self, units):
         """Yields encoded chunks; the next one is made meanwhile."""
@@ -167,23 +163,37 @@ class _Stream:
                 following = executor.submit(next, chunks, None)
                 yield chunk
 
+    def _read(self, units):
+        """Reads row groups; cuts them between requests."""
+        for unit in units:
+            left = None
+            for file, group in unit:
+                for arrays, rows in _parquet.read_group(
+                    file, group, self.encoder.columns, _CHUNK_ROWS
+                ):
+                    columns = self.encoder.read(arrays, rows)
+                    if not self.encoder.requests:
+                        yield columns, rows
+                        continue
+                    whole, left = self._split(columns, rows, left)
+                    if whole is not None:
+                        yield whole
+            if left is not None:
+                yield left
+
     def _split(self, columns, rows, left):
         """Cuts off the last request, which the next chunk may go on with."""
         from keras_unirec.data import _encoding
 
         name = self.encoder.schema.request_id
-        rows = _columns.JoinedRows([(columns[name].num_rows, rows)])
-        if left is not None:
-            columns = {
-                key: _columns.concatenate([left[0][key], column])
-                for key, column in columns.items()
-            }
-            rows = _columns.JoinedRows(left[1].parts + rows.parts)
+        columns, rows = _join(
+            [(columns, rows)] if left is None else [left, (columns, rows)]
+        )
         cut = _encoding.request_offsets(columns[name])[-2]
         tail = np.arange(cut, columns[name].num_rows)
         left = (
             {key: column.take(tail) for key, column in columns.items()},
-            _columns.JoinedRows(rows.tail(cut)),
+            rows.tail(cut),
         )
         if not cut:
             return None, left
@@ -193,42 +203,73 @@ class _Stream:
 
     def _by_request(self, groups):
         """Joins row groups that share a request into units."""
+        units, found = [], []
+        for place, _, ids, goes_on in self._runs(groups):
+            if units and units[-1][-1] == place:
+                pass  # Another chunk of the same row group.
+            elif goes_on:
+                units[-1].append(place)
+            else:
+                units.append([place])
+            found.append(ids)
+        found = np.concatenate(found)
+        ordered = np.sort(found)
+        if (ordered[1:] == ordered[:-1]).any():
+            self._raise_again(groups, found)
+        return units, len(found)
+
+    def _runs(self, groups):
+        """Yields where requests start, chunk by chunk of the id column.
+
+        As (place, (column, rows, starts), ids of the starts, whether the
+        chunk goes on with the request before it).
+        """
         from keras_unirec.data import _encoding
 
         name = self.encoder.schema.request_id
-        units, starts, places, last = [], [], [], None
-        for file, group in groups:
-            first_of_group = True
+        last = None
+        for place in groups:
             for arrays, rows in _parquet.read_group(
-                file, group, [name], _CHUNK_ROWS
+                *place, [name], _CHUNK_ROWS
             ):
                 column = _columns.read(arrays[name], name, "category", 0, rows)
                 _encoding.check_request_ids(column, name, rows)
+                starts = _encoding.request_offsets(column)[:-1]
                 ids = _encoding.stable_ids(column)
-                run = _encoding.request_offsets(column)[:-1]
                 goes_on = last is not None and ids[0] == last
-                if first_of_group and not goes_on:
-                    units.append([])
-                if first_of_group:
-                    units[-1].append((file, group))
-                starts.append(ids[run[1:] if goes_on else run])
-                places.append((rows, run[1:] if goes_on else run, column))
-                first_of_group, last = False, ids[-1]
-        ids = np.concatenate(starts)
-        order = np.argsort(ids, kind="stable")
-        again = order[1:][np.diff(ids[order]) == 0]
-        if len(again):
-            position = int(again.min())
-            for rows, run, column in places:
-                if position < len(run):
-                    raise ValueError(
-                        f"Column `{name}` must hold the rows of a request one "
-                        "after another: sort the files by it. Received: "
-                        f"{column.value(run[position])!r} again in "
-                        f"{rows.name(run[position])}, after other requests"
-                    )
-                position -= len(run)
-        return units, len(ids)
+                last = ids[-1]
+                starts = starts[1:] if goes_on else starts
+                yield place, (column, rows, starts), ids[starts], goes_on
+
+    def _raise_again(self, groups, ids):
+        """Names the first request that starts a second time."""
+        _, first = np.unique(ids, return_index=True)
+        again = np.ones(len(ids), "bool")
+        again[first] = False
+        position = int(np.argmax(again))
+        for _, (column, rows, starts), _, _ in self._runs(groups):
+            if position < len(starts):
+                raise ValueError(
+                    f"Column `{self.encoder.schema.request_id}` must hold the "
+                    "rows of a request one after another: sort the files by "
+                    f"it. Received: {column.value(starts[position])!r} again "
+                    f"in {rows.name(starts[position])}, after other requests"
+                )
+            position -= len(starts)
+
+
+def _num_rows(columns):
+    return next(iter(columns.values())).num_rows
+
+
+def _join(parts):
+    """Joins pairs of (dict of `Column`, rows) into one."""
+    columns = {
+        name: _columns.concatenate([part[name] for part, _ in parts])
+        for name in parts[0][0]
+    }
+    rows = [(_num_rows(part), rows) for part, rows in parts]
+    return columns, _columns.JoinedRows(rows)
 
 
 def _pools(chunks, batch_size, shuffle_buffer, rng):
