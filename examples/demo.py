@@ -34,7 +34,7 @@ def main(data, out, model_name, num_rows):
         train, test, schema = log.train, log.test, log.schema
         best = {"auc": log.bayes_auc, "loss": log.bayes_logloss}
     else:
-        train, test, schema = ku.data.load_kuairand(data)
+        train, test, schema = ku.data.kuairand(data)
         best = None
     label = schema.label_names[0]
     print(schema.summary())
