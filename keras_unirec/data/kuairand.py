@@ -199,7 +199,6 @@ def _read_csv(folder, train_days, test_days):
     users = _read_table(folder / _USERS, ("user_id", *_USER_CATEGORICALS))
     users = _add_before(users, log[log["date"] < first])
     rows = _add_watched(log[log["date"].between(first, last)])
-    rows = rows.drop(columns="time_s").sort_values("time_ms", kind="stable")
     train = rows[rows["date"] <= split]
     test = rows[rows["date"] >= begin]
     for frame, name, days in (
@@ -235,16 +234,21 @@ def _check_columns(path, present, columns):
         )
 
 
-def _add_watched(rows):
-    """Adds `hist_*` to rows in order of (user, time)."""
-    user, time = rows["user_id"].to_numpy(), rows["time_ms"].to_numpy()
-    start, end = _histories.windows(user, time, user, time, _WATCHED)
+def _add_watched(events):
+    """Sorts rows in order of (user, time) by time, and adds `hist_*`."""
+    rows = events.sort_values("time_ms", kind="stable", ignore_index=True)
+    start, end = _histories.windows(
+        events["user_id"].to_numpy(),
+        events["time_ms"].to_numpy(),
+        rows["user_id"].to_numpy(),
+        rows["time_ms"].to_numpy(),
+        _WATCHED,
+    )
     lists = {
-        name: _histories.list_column(rows[source].to_numpy(), start, end)
+        name: _histories.list_column(events[source].to_numpy(), start, end)
         for name, source in _HISTORY_COLUMNS.items()
     }
-    lists = pd.DataFrame(lists).set_axis(rows.index)
-    return pd.concat([rows, lists], axis=1)
+    return rows.drop(columns="time_s").assign(**lists)
 
 
 def _add_before(users, log):

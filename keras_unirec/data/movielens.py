@@ -1,5 +1,7 @@
 """MovieLens-1M: ratings of movies, with histories."""
 
+import csv
+import io
 from pathlib import Path
 
 import numpy as np
@@ -57,21 +59,10 @@ def movielens_1m(path, test_fraction=0.1, history_length=100):
         )
     folder = _find(Path(path).expanduser())
     rows, users, movies = (_read(folder / name) for name in _FILES)
-    # In order of user and time; the ratings of one second as they came.
-    rows = rows.iloc[np.lexsort((rows["time_s"], rows["user_id"]))]
-    rows = rows.reset_index(drop=True)
-    user, time = rows["user_id"].to_numpy(), rows["time_s"].to_numpy()
-    start, end = _histories.windows(user, time, user, time, history_length)
-    for name, source in (
-        ("rated_movie_id", "movie_id"),
-        ("rated_rating", "rating"),
-        ("rated_time_s", "time_s"),
-    ):
-        values = rows[source].to_numpy()
-        rows[name] = _histories.list_column(values, start, end)
+    rows = rows.sort_values("time_s", kind="stable", ignore_index=True)
     rows["liked"] = (rows["rating"] >= 4).astype("int64")
     rows = rows.merge(users, on="user_id", how="left", validate="many_to_one")
-    rows = rows.sort_values("time_s", kind="stable", ignore_index=True)
+    rows = rows.assign(**_histories_of(rows, history_length))
     split = len(rows) - max(1, round(len(rows) * test_fraction))
     # Ratings of one second stay on one side.
     split = int(np.searchsorted(rows["time_s"], rows["time_s"].iloc[split]))
@@ -83,6 +74,30 @@ def movielens_1m(path, test_fraction=0.1, history_length=100):
     train, test = rows.iloc[:split], rows.iloc[split:]
     schema = _make_schema(_prepare_movies(movies), history_length)
     return train, test.reset_index(drop=True), schema.adapt(train)
+
+
+def _histories_of(rows, max_length):
+    """List columns over the earlier ratings; rows are in order of time."""
+    # In order of user and time; the ratings of one second as they came.
+    events = rows.iloc[np.argsort(rows["user_id"], kind="stable")]
+    start, end = _histories.windows(
+        events["user_id"].to_numpy(),
+        events["time_s"].to_numpy(),
+        rows["user_id"].to_numpy(),
+        rows["time_s"].to_numpy(),
+        max_length,
+    )
+    columns = {
+        "rated_movie_id": "movie_id",
+        "rated_rating": "rating",
+        "rated_time_s": "time_s",
+    }
+    return {
+        name: _histories.list_column(
+            events[source].to_numpy("int32"), start, end
+        )
+        for name, source in columns.items()
+    }
 
 
 def _find(path):
@@ -103,18 +118,32 @@ def _find(path):
 def _read(path):
     """Reads fields that `::` separates; titles are Latin-1."""
     names = _FILES[path.name]
-    text = path.read_text(encoding="latin-1").rstrip("\n")
-    # `splitlines` would also split at control characters of Latin-1.
-    lines = pd.Series(text.split("\n") if text else [], dtype="str")
-    fields = lines.str.split("::", expand=True)
-    bad = np.flatnonzero(lines.str.count("::") != len(names) - 1)
-    if len(bad) or not len(lines):
-        found = repr(lines[bad[0]]) if len(bad) else "an empty file"
-        where = f" in line {bad[0] + 1}" if len(bad) else ""
-        raise ValueError(
-            f"{path} must be a file of MovieLens-1M, with the fields "
-            f"{'::'.join(names)} in each line. Received: {found}{where}"
+    text = path.read_text(encoding="latin-1")
+    if not text.strip():
+        raise _wrong(path, "an empty file")
+    # The fast parser takes separators of one character. One column more than
+    # there should be shows lines that are too long.
+    separator = "\x1f"
+    try:
+        fields = pd.read_csv(
+            io.StringIO(text.replace("::", separator)),
+            sep=separator,
+            header=None,
+            names=range(len(names) + 1),
+            dtype="str",
+            quoting=csv.QUOTE_NONE,
+            keep_default_na=False,
+            skip_blank_lines=False,
         )
+    except pd.errors.ParserError as error:
+        raise _wrong(path, str(error)) from error
+    fields = fields.fillna("")
+    wrong = (fields[len(names) - 1] == "") | (fields[len(names)] != "")
+    if wrong.any():
+        line = int(np.argmax(wrong))
+        found = text.split("\n")[line]
+        raise _wrong(path, f"{found!r} in line {line + 1}")
+    del fields[len(names)]
     fields.columns = names
     for name in names:
         if name in _NUMBERS:
@@ -127,6 +156,13 @@ def _read(path):
                 )
             fields[name] = numbers.astype("int64")
     return fields
+
+
+def _wrong(path, found):
+    return ValueError(
+        f"{path} must be a file of MovieLens-1M, with the fields "
+        f"{'::'.join(_FILES[path.name])} in each line. Received: {found}"
+    )
 
 
 def _prepare_movies(movies):
