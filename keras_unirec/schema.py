@@ -5,17 +5,15 @@ model it belongs. `Schema.adapt` learns vocabularies and normalization; readers,
 models and the exported graph take everything else from here.
 """
 
-import base64
 import dataclasses
 import functools
 import json
-import math
-import zlib
 
 import numpy as np
 import pandas as pd
 
 from keras_unirec import _columns
+from keras_unirec import _config
 
 _VOCABULARIES = ("identity", "hash", "lookup")
 _SIDES = ("user", "context", "item")
@@ -38,49 +36,8 @@ GAP_BOUNDARIES = _gap_boundaries()
 # --- Features ---------------------------------------------------------------
 
 
-class _Config:
-    """Equality, printing and JSON of the parts of a schema."""
-
-    def get_config(self):
-        config = {"type": type(self).__name__}
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value is None or (
-                field.default is not dataclasses.MISSING
-                and not isinstance(value, np.ndarray)
-                and value == field.default
-            ):
-                continue
-            config[field.name] = _to_json(value)
-        return config
-
-    @classmethod
-    def from_config(cls, config):
-        return _from_json({"type": cls.__name__, **config})
-
-    def __eq__(self, other):
-        if type(self) is not type(other):
-            return NotImplemented
-        return self.get_config() == other.get_config()
-
-    def __hash__(self):
-        return hash(json.dumps(self.get_config(), sort_keys=True))
-
-    def __repr__(self):
-        parts = [
-            f"{field.name}={_short(getattr(self, field.name))}"
-            for field in dataclasses.fields(self)
-            if getattr(self, field.name) is not None
-            and (
-                isinstance(getattr(self, field.name), np.ndarray)
-                or getattr(self, field.name) != field.default
-            )
-        ]
-        return f"{type(self).__name__}({', '.join(parts)})"
-
-
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Categorical(_Config):
+class Categorical(_config.Config):
     """A column of ids or of strings, embedded by the model.
 
     Encoded ids: 0 is padding, 1 is unknown or missing, the value number `v` is
@@ -123,22 +80,22 @@ class Categorical(_Config):
     values: np.ndarray | None = None
 
     def __post_init__(self):
-        _check_name(self.name, "name")
+        _config.check_name(self.name, "name")
         for argument in ("num_values", "embedding_dim", "max_length"):
-            _check_positive(self, argument)
-        _check_choice(self, "vocabulary", _VOCABULARIES)
-        _check_choice(self, "pooling", ("mean", "sum"))
-        _check_choice(self, "unknown", ("error", "bucket"))
-        _check_choice(self, "dtype", (None, "int64", "string"))
+            _config.check_positive(self, argument)
+        _config.check_choice(self, "vocabulary", _VOCABULARIES)
+        _config.check_choice(self, "pooling", ("mean", "sum"))
+        _config.check_choice(self, "unknown", ("error", "bucket"))
+        _config.check_choice(self, "dtype", (None, "int64", "string"))
         if self.share_with is not None:
-            _check_name(self.share_with, "share_with")
+            _config.check_name(self.share_with, "share_with")
             for argument in ("table", "values"):
                 if getattr(self, argument) is not None:
                     raise ValueError(
                         f"`{argument}` of `Categorical({self.name!r})` must "
                         f"be left out: it is that of "
                         f"share_with={self.share_with!r}. Received: "
-                        f"{argument}={_short(getattr(self, argument))}"
+                        f"{argument}={_config.short(getattr(self, argument))}"
                     )
             if self.share_with == self.name:
                 raise ValueError(
@@ -200,7 +157,7 @@ class Categorical(_Config):
             if not all(isinstance(value, str) for value in values):
                 raise ValueError(
                     f"`values` of `Categorical({self.name!r})` must hold "
-                    f"integers or strings. Received: {_short(values)}"
+                    f"integers or strings. Received: {_config.short(values)}"
                 )
         else:
             values = values.astype("int64")
@@ -208,13 +165,13 @@ class Categorical(_Config):
         if values.ndim != 1 or (values[1:] == values[:-1]).any():
             raise ValueError(
                 f"`values` of `Categorical({self.name!r})` must be a flat "
-                f"array without duplicates. Received: {_short(values)}"
+                f"array without duplicates. Received: {_config.short(values)}"
             )
         dtype = "string" if strings else "int64"
         if self.dtype is not None and len(values) and self.dtype != dtype:
             raise ValueError(
                 f"`values` of `Categorical({self.name!r})` must be of "
-                f"dtype={self.dtype!r}. Received: {_short(values)}"
+                f"dtype={self.dtype!r}. Received: {_config.short(values)}"
             )
         if self.num_values not in (None, max(len(values), 1)):
             raise ValueError(
@@ -229,7 +186,7 @@ class Categorical(_Config):
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Numerical(_Config):
+class Numerical(_config.Config):
     """A column of numbers, normalized to `(x - mean) / std`.
 
     Args:
@@ -246,16 +203,16 @@ class Numerical(_Config):
     std: float | None = None
 
     def __post_init__(self):
-        _check_name(self.name, "name")
-        _check_positive(self, "embedding_dim")
+        _config.check_name(self.name, "name")
+        _config.check_positive(self, "embedding_dim")
         if (self.mean is None) != (self.std is None):
             raise ValueError(
                 f"`mean` and `std` of `Numerical({self.name!r})` must be given "
                 f"together. Received: mean={self.mean}, std={self.std}"
             )
         if self.mean is not None:
-            _check_number(self, "mean")
-            _check_number(self, "std")
+            _config.check_number(self, "mean")
+            _config.check_number(self, "std")
             if self.std <= 0:
                 raise ValueError(
                     f"`std` of `Numerical({self.name!r})` must be positive. "
@@ -264,7 +221,7 @@ class Numerical(_Config):
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Timestamp(_Config):
+class Timestamp(_config.Config):
     """A column of times: of the request, or of the events of a sequence.
 
     In a sequence the model sees the time from the event to the request, in
@@ -282,13 +239,13 @@ class Timestamp(_Config):
     embedding_dim: int = 8
 
     def __post_init__(self):
-        _check_name(self.name, "name")
-        _check_choice(self, "unit", (None, *_columns.UNITS_PER_SECOND))
-        _check_positive(self, "embedding_dim", required=True)
+        _config.check_name(self.name, "name")
+        _config.check_choice(self, "unit", (None, *_columns.UNITS_PER_SECOND))
+        _config.check_positive(self, "embedding_dim", required=True)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Label(_Config):
+class Label(_config.Config):
     """A column of targets in `[0, 1]`.
 
     Args:
@@ -298,11 +255,11 @@ class Label(_Config):
     name: str
 
     def __post_init__(self):
-        _check_name(self.name, "name")
+        _config.check_name(self.name, "name")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Sequence(_Config):
+class Sequence(_config.Config):
     """A history: list columns of equal lengths, one entry an event.
 
     The lists run from the oldest to the newest event, and the most recent
@@ -323,9 +280,11 @@ class Sequence(_Config):
     sort_by: str | None = None
 
     def __post_init__(self):
-        _check_name(self.name, "name")
-        _check_positive(self, "max_length", required=True)
-        _set_features(self, "features", (Categorical, Numerical, Timestamp))
+        _config.check_name(self.name, "name")
+        _config.check_positive(self, "max_length", required=True)
+        _config.set_features(
+            self, "features", (Categorical, Numerical, Timestamp)
+        )
         if not self.features:
             raise ValueError(
                 f"`features` of `Sequence({self.name!r})` must name at least "
@@ -340,7 +299,7 @@ class Sequence(_Config):
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class ItemTable(_Config):
+class ItemTable(_config.Config):
     """Side information of ids, joined to candidates and to histories.
 
     A feature `f` of the table of a categorical `c` becomes the input `c.f`. An
@@ -357,8 +316,8 @@ class ItemTable(_Config):
     features: tuple
 
     def __post_init__(self):
-        _check_name(self.key, "key")
-        _set_features(self, "features", (Categorical, Numerical))
+        _config.check_name(self.key, "key")
+        _config.set_features(self, "features", (Categorical, Numerical))
         if not self.features:
             raise ValueError(
                 "`features` of `ItemTable` must name at least one column of "
@@ -371,7 +330,7 @@ class ItemTable(_Config):
                     "features of an `ItemTable` carry no table themselves. "
                     f"Received: {feature.table}"
                 )
-        if not isinstance(self.data, _TableData):
+        if not isinstance(self.data, _config.TableData):
             object.__setattr__(self, "data", self._read())
 
     def _read(self):
@@ -421,28 +380,7 @@ class ItemTable(_Config):
                 f"once. Received: {keys.value(first)!r} in "
                 f"{rows.name(first)} and in {rows.name(second)}"
             )
-        return _TableData(columns)
-
-
-class _TableData:
-    """The columns of an `ItemTable`: name -> `Column`."""
-
-    def __init__(self, columns):
-        self.columns = columns
-
-    def __getitem__(self, name):
-        return self.columns[name]
-
-    def __len__(self):
-        return next(iter(self.columns.values())).num_rows
-
-    def __eq__(self, other):
-        return isinstance(other, _TableData) and self.columns == other.columns
-
-    __hash__ = None
-
-    def __repr__(self):
-        return f"<{len(self)} rows of {list(self.columns)}>"
+        return _config.TableData(columns)
 
 
 # --- What the model sees ----------------------------------------------------
@@ -503,7 +441,7 @@ class EmbeddingSpec:
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Schema(_Config):
+class Schema(_config.Config):
     """The columns of a data set and what they mean.
 
     Args:
@@ -550,12 +488,12 @@ class Schema(_Config):
 
     def __post_init__(self):
         for side in _SIDES:
-            _set_features(self, side, (Categorical, Numerical))
-        _set_features(self, "sequences", (Sequence,))
-        _set_features(self, "labels", (Label,))
+            _config.set_features(self, side, (Categorical, Numerical))
+        _config.set_features(self, "sequences", (Sequence,))
+        _config.set_features(self, "labels", (Label,))
         for argument in ("request_id", "group_id"):
             if getattr(self, argument) is not None:
-                _check_name(getattr(self, argument), argument)
+                _config.check_name(getattr(self, argument), argument)
         if self.timestamp is not None and not isinstance(
             self.timestamp, Timestamp
         ):
@@ -641,6 +579,61 @@ class Schema(_Config):
             if name is not None and name not in names:
                 names.append(name)
         return tuple(names + list(self.label_names))
+
+    def feature_columns(self):
+        """Yields the columns of features: (feature, group, depth).
+
+        The group is the side, the name of the sequence, or `"timestamp"`, which
+        comes last. The depth is 0 for a scalar, 1 for a list and 2 for a list
+        of lists.
+        """
+        for side in _SIDES:
+            for feature in getattr(self, side):
+                yield feature, side, _depth(feature)
+        for sequence in self.sequences:
+            for feature in sequence.features:
+                yield feature, sequence.name, 1 + _depth(feature)
+        if self.timestamp is not None:
+            yield self.timestamp, "timestamp", 0
+
+    def carriers(self):
+        """Returns the categoricals that carry an `ItemTable`."""
+        return [
+            feature
+            for feature in self._features.values()
+            if getattr(feature, "table", None) is not None
+        ]
+
+    def replace_features(self, function):
+        """Returns a schema whose features went through a function.
+
+        It is called on each feature of the sides, the sequences and the item
+        tables, and on the timestamp.
+        """
+
+        def replace(features):
+            return tuple(replace_one(feature) for feature in features)
+
+        def replace_one(feature):
+            if isinstance(feature, Sequence):
+                return dataclasses.replace(
+                    feature, features=replace(feature.features)
+                )
+            if getattr(feature, "table", None) is not None:
+                table = dataclasses.replace(
+                    feature.table, features=replace(feature.table.features)
+                )
+                feature = dataclasses.replace(feature, table=table)
+            return function(feature)
+
+        return dataclasses.replace(
+            self,
+            user=replace(self.user),
+            context=replace(self.context),
+            item=replace(self.item),
+            sequences=replace(self.sequences),
+            timestamp=self.timestamp and function(self.timestamp),
+        )
 
     @functools.cached_property
     def encoded(self):
@@ -737,45 +730,9 @@ class Schema(_Config):
         Returns:
             A new `Schema`.
         """
-        learners = {}
-        for feature, group, depth in self.feature_columns():
-            root = feature
-            if isinstance(feature, Categorical) and feature.share_with:
-                root = self._features[feature.share_with]
-            learners.setdefault(root.name, _Learner(root))
-            learners[root.name].columns[feature.name] = (feature, depth)
-        for categorical in self._carriers():
-            table, key = categorical.table, categorical.table.key
-            learner = learners[categorical.name]
-            rows = _columns.Rows()
-            learner.update(table.data[key], f"ItemTable key `{key}`", rows)
-            for feature in table.features:
-                root = feature
-                if isinstance(feature, Categorical) and feature.share_with:
-                    root = self._features[feature.share_with]
-                learners.setdefault(root.name, _Learner(root))
-                learners[root.name].update(
-                    table.data[feature.name], f"Column `{feature.name}`", rows
-                )
-        names = {
-            name
-            for learner in learners.values()
-            if not learner.is_idle
-            for name in learner.columns
-        }
-        needed = [feature.name for feature, _, _ in self.feature_columns()]
-        for chunk, rows in _columns.chunks(data, sorted(names), needed):
-            for learner in learners.values():
-                for name, (feature, depth) in learner.columns.items():
-                    if name in names:
-                        learner.read(chunk[name], name, feature, depth, rows)
-        return self._replace_features(
-            lambda feature: (
-                learners[feature.name].learned(feature)
-                if feature.name in learners
-                else feature
-            )
-        )
+        from keras_unirec import _learning
+
+        return _learning.adapt(self, data)
 
     # --- Proposing and printing ---
 
@@ -861,50 +818,6 @@ class Schema(_Config):
 
     def _fields(self):
         return self.user, self.context, self.item, self.sequences
-
-    def feature_columns(self):
-        """Raw feature columns: (feature, group, depth), the timestamp too."""
-        for side in _SIDES:
-            for feature in getattr(self, side):
-                yield feature, side, _depth(feature)
-        for sequence in self.sequences:
-            for feature in sequence.features:
-                yield feature, sequence.name, 1 + _depth(feature)
-        if self.timestamp is not None:
-            yield self.timestamp, "timestamp", 0
-
-    def _carriers(self):
-        """The categoricals that carry an item table."""
-        return [
-            feature
-            for feature in self._features.values()
-            if getattr(feature, "table", None) is not None
-        ]
-
-    def _replace_features(self, function):
-        def replace(features):
-            return tuple(replace_one(feature) for feature in features)
-
-        def replace_one(feature):
-            if isinstance(feature, Sequence):
-                return dataclasses.replace(
-                    feature, features=replace(feature.features)
-                )
-            if getattr(feature, "table", None) is not None:
-                table = dataclasses.replace(
-                    feature.table, features=replace(feature.table.features)
-                )
-                feature = dataclasses.replace(feature, table=table)
-            return function(feature)
-
-        return dataclasses.replace(
-            self,
-            user=replace(self.user),
-            context=replace(self.context),
-            item=replace(self.item),
-            sequences=replace(self.sequences),
-            timestamp=self.timestamp and function(self.timestamp),
-        )
 
     def _unlearned(self):
         unlearned = []
@@ -1009,7 +922,9 @@ class Schema(_Config):
 
     def _check_keys(self):
         # Keys of the model's inputs, then names of the exported arguments.
-        _check_unique([encoded.key for encoded in self.encoded], "inputs")
+        _config.check_unique(
+            [encoded.key for encoded in self.encoded], "inputs"
+        )
         raw = [feature.name for feature, _, _ in self.feature_columns()]
         raw += [f"{sequence.name}_length" for sequence in self.sequences]
         raw += [
@@ -1017,7 +932,7 @@ class Schema(_Config):
             for feature, _, _ in self.feature_columns()
             if getattr(feature, "max_length", None) is not None
         ]
-        _check_unique(raw, "arguments of the exported model")
+        _config.check_unique(raw, "arguments of the exported model")
 
     def _check_sharing(self):
         for feature in self._features.values():
@@ -1058,7 +973,7 @@ class Schema(_Config):
                     )
 
     def _check_tables(self):
-        for carrier in self._carriers():
+        for carrier in self.carriers():
             table = carrier.table
             columns = [(table.key, carrier)]
             columns += [(f.name, f) for f in table.features]
@@ -1107,291 +1022,9 @@ class Schema(_Config):
                     )
 
 
-# --- Learning ---------------------------------------------------------------
-
-
-class _Learner:
-    """Collects what one feature, and those that share with it, learn."""
-
-    def __init__(self, feature):
-        self.feature = feature
-        self.columns = {}
-        self.kind = None
-        self.first = None
-        self.values = None
-        self.unit = None
-        self.count, self.mean, self.squares = 0, 0.0, 0.0
-
-    @property
-    def is_idle(self):
-        feature = self.feature
-        if isinstance(feature, Timestamp):
-            return feature.unit is not None
-        if isinstance(feature, Numerical):
-            return feature.mean is not None
-        if feature.vocabulary == "lookup":
-            return feature.values is not None
-        return feature.vocabulary == "identity" or feature.dtype is not None
-
-    def read(self, array, name, feature, depth, rows):
-        if isinstance(feature, Timestamp):
-            self.unit = self.unit or _columns.time_unit(array, name, rows)
-            return
-        is_number = isinstance(feature, Numerical)
-        kind = "float" if is_number else "category"
-        if _columns.is_null(array):
-            return
-        column = _columns.read(array, name, kind, depth, rows)
-        self.update(column, f"Column `{name}`", rows)
-
-    def update(self, column, where, rows):
-        if self.is_idle:
-            return
-        if isinstance(self.feature, Numerical):
-            name = self.feature.name
-            _columns.check_finite(column, name, rows)
-            return self._update_moments(column.values)
-        if not len(column.values):
-            return
-        if self.kind is None:
-            self.kind, self.first = column.kind, where
-        elif self.kind != column.kind:
-            kinds = {"int": "integers", "string": "strings"}
-            raise ValueError(
-                f"{where} must hold {kinds[self.kind]}, like {self.first}: "
-                f"they share the vocabulary of `{self.feature.name}`. "
-                f"Received: {kinds[column.kind]}"
-            )
-        if self.feature.vocabulary != "lookup":
-            return
-        values = column.unique()
-        if self.kind == "string":
-            self.values = (self.values or set()) | set(values)
-        elif self.values is None:
-            self.values = values
-        else:
-            self.values = np.union1d(self.values, values)
-
-    def _update_moments(self, values):
-        # Chan et al.: merging chunks without the cancellation of raw sums.
-        if not len(values):
-            return
-        count, mean = len(values), float(values.mean())
-        delta, total = mean - self.mean, self.count + count
-        self.squares += float(((values - mean) ** 2).sum())
-        self.squares += delta**2 * self.count * count / total
-        self.mean += delta * count / total
-        self.count = total
-
-    def learned(self, feature):
-        if self.is_idle:
-            return feature
-        name = feature.name
-        if isinstance(feature, Timestamp):
-            return dataclasses.replace(feature, unit=self.unit)
-        if isinstance(feature, Numerical):
-            if not self.count:
-                raise ValueError(
-                    f"Column `{name}` must have at least one number to learn "
-                    "its mean from. Received: none"
-                )
-            std = math.sqrt(self.squares / self.count)
-            # Rounding leaves a constant column a tiny deviation.
-            constant = std <= 1e-9 * abs(self.mean) or std == 0.0
-            return dataclasses.replace(
-                feature, mean=self.mean, std=1.0 if constant else std
-            )
-        if self.kind is None:
-            raise ValueError(
-                f"Column `{name}` must have at least one value to learn "
-                f"its vocabulary from. Received: none"
-            )
-        dtype = "string" if self.kind == "string" else "int64"
-        if feature.vocabulary == "hash":
-            return dataclasses.replace(feature, dtype=dtype)
-        values = self.values
-        if self.kind == "string":
-            values = np.array(sorted(values), dtype=object)
-        return dataclasses.replace(feature, dtype=dtype, values=values)
-
-
 def _default_embedding_dim(num_values):
     return int(min(64, max(4, 4 * round(num_values ** (1 / 3) / 2))))
 
 
 def _depth(feature):
     return int(getattr(feature, "max_length", None) is not None)
-
-
-# --- Validation -------------------------------------------------------------
-
-
-def _check_name(name, argument):
-    if (
-        not isinstance(name, str)
-        or not name
-        or "/" in name
-        or name.startswith("__")
-    ):
-        raise ValueError(
-            f"`{argument}` must be the name of a column: a string that is not "
-            "empty, has no '/' and does not start with '__'. "
-            f"Received: {argument}={name!r}"
-        )
-
-
-def _check_choice(config, argument, choices):
-    value = getattr(config, argument)
-    if value not in choices:
-        raise ValueError(
-            f"`{argument}` of `{type(config).__name__}({config.name!r})` must "
-            f"be one of {list(choices)}. Received: {argument}={value!r}"
-        )
-
-
-def _check_positive(config, argument, required=False):
-    value = getattr(config, argument)
-    if value is None and not required:
-        return
-    if (
-        not isinstance(value, (int, np.integer))
-        or isinstance(value, bool)
-        or value < 1
-    ):
-        raise ValueError(
-            f"`{argument}` of `{type(config).__name__}({config.name!r})` must "
-            f"be a positive integer. Received: {argument}={value!r}"
-        )
-    object.__setattr__(config, argument, int(value))
-
-
-def _check_number(config, argument):
-    value = getattr(config, argument)
-    if not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
-        raise ValueError(
-            f"`{argument}` of `{type(config).__name__}({config.name!r})` must "
-            f"be a finite number. Received: {argument}={value!r}"
-        )
-    object.__setattr__(config, argument, float(value))
-
-
-def _set_features(config, argument, types):
-    value = getattr(config, argument)
-    names = " or ".join(f"`{t.__name__}`" for t in types)
-    if not isinstance(value, (list, tuple)):
-        raise ValueError(
-            f"`{argument}` must be a list of {names}. "
-            f"Received: {argument}={value!r}"
-        )
-    for element in value:
-        if not isinstance(element, types):
-            raise ValueError(
-                f"`{argument}` must hold {names} only. Received: {element!r}"
-            )
-    object.__setattr__(config, argument, tuple(value))
-
-
-def _check_unique(names, what):
-    seen = set()
-    for name in names:
-        if name in seen:
-            raise ValueError(
-                f"The {what} must have different names: rename the feature or "
-                f"the sequence. Received: {name!r} twice"
-            )
-        seen.add(name)
-
-
-def _short(value):
-    if isinstance(value, np.ndarray):
-        return f"<{len(value)} values>"
-    text = repr(value)
-    return text if len(text) <= 200 else text[:197] + "..."
-
-
-# --- JSON -------------------------------------------------------------------
-
-
-def _to_json(value):
-    if isinstance(value, _Config):
-        return value.get_config()
-    if isinstance(value, (list, tuple)):
-        return [_to_json(element) for element in value]
-    if isinstance(value, np.ndarray):
-        return _pack(value)
-    if isinstance(value, _TableData):
-        columns = {}
-        for name, column in value.columns.items():
-            columns[name] = {
-                "kind": column.kind,
-                "values": _pack(column.values),
-            }
-            if column.offsets:
-                columns[name]["offsets"] = [_pack(o) for o in column.offsets]
-            if column.kind == "string":
-                columns[name]["dictionary"] = _pack(column.dictionary)
-        return {"columns": columns}
-    return value
-
-
-def _from_json(value):
-    if isinstance(value, list):
-        return tuple(_from_json(element) for element in value)
-    if not isinstance(value, dict):
-        return value
-    if "packed" in value:
-        return _unpack(value)
-    if "columns" in value:
-        columns = {}
-        for name, column in value["columns"].items():
-            dictionary = column.get("dictionary")
-            columns[name] = _columns.Column(
-                column["kind"],
-                _unpack(column["values"]),
-                tuple(_unpack(o) for o in column.get("offsets", ())),
-                dictionary and _unpack(dictionary),
-            )
-        return _TableData(columns)
-    classes = (
-        Categorical,
-        Numerical,
-        Timestamp,
-        Label,
-        Sequence,
-        ItemTable,
-        Schema,
-    )
-    classes = {cls.__name__: cls for cls in classes}
-    config = dict(value)
-    name = config.pop("type", None)
-    if name not in classes:
-        raise ValueError(
-            f"`config` must be the configuration of one of {list(classes)}. "
-            f"Received: type={name!r}"
-        )
-    known = {field.name for field in dataclasses.fields(classes[name])}
-    unknown = set(config) - known
-    if unknown:
-        raise ValueError(
-            f"`config` of `{name}` must have the keys {sorted(known)} only. "
-            f"Received: {sorted(unknown)}"
-        )
-    return classes[name](**{k: _from_json(v) for k, v in config.items()})
-
-
-def _pack(array):
-    if array.dtype == object:
-        dtype, data = "string", json.dumps(list(array)).encode()
-    else:
-        array = array.astype(array.dtype.newbyteorder("<"))
-        dtype, data = array.dtype.name, array.tobytes()
-    packed = base64.b64encode(zlib.compress(data, 6)).decode("ascii")
-    return {"dtype": dtype, "packed": packed}
-
-
-def _unpack(config):
-    data = zlib.decompress(base64.b64decode(config["packed"]))
-    if config["dtype"] == "string":
-        return np.array(json.loads(data), dtype=object)
-    dtype = np.dtype(config["dtype"]).newbyteorder("<")
-    return np.frombuffer(data, dtype).astype(config["dtype"])
