@@ -206,18 +206,18 @@ class MixFormer(RankingModel):
             history = layers.NewestFirstPosition(
                 max_history_length or total, dtype=dtype, name="position"
             )(history, mask=mask)
-        state = {"history_mask": mask}
+        state = {"state_history_mask": mask}
         if request:
-            state["request"] = layers.concatenate(request.values())
+            state["state_request"] = layers.concatenate(request.values())
         for i, encoder in enumerate(encoders):
-            state[f"history_{i}"] = encoder(history)
+            state[f"state_history_{i}"] = encoder(history)
         user_model = keras.Model(user_inputs, state, name="user_model")
 
         state = state_inputs(state)
         candidates = embed.candidates(item_inputs)
         x = layers.concatenate(candidates.values())
         if request:
-            x = beside(state["request"], x)
+            x = beside(state["state_request"], x)
         widths = {
             key: value.shape[-1]
             for key, value in {**request, **candidates}.items()
@@ -233,9 +233,9 @@ class MixFormer(RankingModel):
         for i, (query_mixer, cross_attention, output_fusion) in enumerate(
             blocks
         ):
-            history = state[f"history_{i % len(encoders)}"]
+            history = state[f"state_history_{i % len(encoders)}"]
             x = query_mixer(x)
-            x = cross_attention(x, history, mask=state["history_mask"])
+            x = cross_attention(x, history, mask=state["state_history_mask"])
             x = output_fusion(x)
         if readout == "mean":
             x = ops.mean(x, axis=-2)

@@ -23,7 +23,8 @@ class RankingModel(keras.Model):
     Args:
         schema: `keras_unirec.Schema`, adapted.
         user_model: `keras.Model` from the encoded user inputs to a dict of
-            named state tensors, whose first axis is the request.
+            named state tensors, whose first axis is the request. The names
+            begin with `"state_"`, which no column of the schema may.
         item_model: `keras.Model` from state and encoded item inputs to a
             dict of float32 logits `(R, C)` by label.
         output_activation: `None` (logits) or `"sigmoid"` (probabilities).
@@ -46,6 +47,7 @@ class RankingModel(keras.Model):
     ):
         # Numbers stay float32 until the embedding stage casts them.
         super().__init__(dtype=dtype, autocast=False, **kwargs)
+        _check_state_names(schema)
         self.schema = schema
         self.user_model = user_model
         self.item_model = item_model
@@ -432,6 +434,15 @@ def state_inputs(state):
         name: keras.Input(shape=tensor.shape[1:], dtype=tensor.dtype, name=name)
         for name, tensor in state.items()
     }
+
+
+def _check_state_names(schema):
+    taken = [f.key for f in schema.encoded if f.key.startswith("state_")]
+    if taken:
+        raise ValueError(
+            'Columns whose names begin with "state_" would clash with the '
+            f"state of the user half; rename them. Received: {taken}"
+        )
 
 
 def _check_distribution(steps_per_execution):

@@ -2,3 +2,6 @@
 
 from keras_unirec.serving.export import export as export
 from keras_unirec.serving.raw_inputs import raw_inputs as raw_inputs
+from keras_unirec.serving.signature_names import (
+    signature_names as signature_names,
+)

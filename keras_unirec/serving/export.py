@@ -2,6 +2,8 @@ import os
 
 import keras
 
+from keras_unirec.serving.signature_names import signature_names
+
 
 def export(model, filepath):
     """Writes a SavedModel that takes raw columns and returns probabilities.
@@ -19,7 +21,9 @@ def export(model, filepath):
     `(num_requests, num_candidates)`, history columns
     `(num_requests, num_events)`, oldest event first, filled up at the right
     with any value, and `<sequence>_length` says how many events are real. An
-    unknown or out-of-range id is the unknown value, never an error. The file
+    unknown or out-of-range id is the unknown value, never an error. An input
+    has the name of its column; characters that a signature does not allow
+    become `_` (`keras_unirec.serving.signature_names`). The file
     `schema.json` beside the model describes the columns.
 
     Args:
@@ -29,7 +33,8 @@ def export(model, filepath):
             as in `"exported/1"`.
 
     Raises:
-        ValueError: If the backend is not TensorFlow.
+        ValueError: If the backend is not TensorFlow, or two columns differ
+            only in characters that a signature does not allow.
 
     Example:
     ```python
@@ -50,6 +55,13 @@ def export(model, filepath):
     preprocessing = Preprocessing(model.schema)
     user_specs = preprocessing.user_signature()
     item_specs = preprocessing.item_signature()
+    state_specs = {
+        tensor.name: tf.TensorSpec(tensor.shape, tensor.dtype)
+        for tensor in model.item_model.inputs
+        if tensor.name in model.user_model.output
+    }
+    specs = {**user_specs, **item_specs, **state_specs}
+    names = signature_names(specs)
 
     def probabilities(outputs):
         if model.output_activation is None:
@@ -57,37 +69,45 @@ def export(model, filepath):
         return outputs
 
     def encode_user(raw):
-        state = model.user_model(preprocessing.user(raw), training=False)
-        return {name: tf.identity(state[name]) for name in state}
+        state = model.user_model(
+            preprocessing.user({key: raw[key] for key in user_specs}),
+            training=False,
+        )
+        return {key: tf.identity(state[key]) for key in state_specs}
 
     def score_items(raw):
-        state = {name: raw[name] for name in state_specs}
-        items = preprocessing.item({name: raw[name] for name in item_specs})
+        items = preprocessing.item({key: raw[key] for key in item_specs})
+        state = {key: raw[key] for key in state_specs}
         return probabilities(
             model.item_model({**state, **items}, training=False)
         )
 
     def serving_default(raw):
-        state = encode_user({name: raw[name] for name in user_specs})
-        return score_items({**state, **raw})
+        return score_items({**raw, **encode_user(raw)})
 
-    state_specs = {
-        tensor.name: tf.TensorSpec(tensor.shape, tensor.dtype, tensor.name)
-        for tensor in model.item_model.inputs
-        if tensor.name in model.user_model.output
-    }
-    functions = {
-        "serving_default": (serving_default, {**user_specs, **item_specs}),
-        "encode_user": (encode_user, user_specs),
-        "score_items": (score_items, {**state_specs, **item_specs}),
+    def signature(function, columns):
+        def renamed(inputs):
+            return function({key: inputs[names[key]] for key in columns})
+
+        return tf.function(renamed).get_concrete_function(
+            {
+                names[key]: tf.TensorSpec(
+                    specs[key].shape, specs[key].dtype, names[key]
+                )
+                for key in columns
+            }
+        )
+
+    signatures = {
+        "serving_default": signature(
+            serving_default, {**user_specs, **item_specs}
+        ),
+        "encode_user": signature(encode_user, user_specs),
+        "score_items": signature(score_items, {**state_specs, **item_specs}),
     }
     module = tf.Module()
     module.preprocessing = preprocessing
     module.weights = [variable._value for variable in model.variables]
-    signatures = {
-        name: tf.function(function).get_concrete_function(specs)
-        for name, (function, specs) in functions.items()
-    }
     tf.saved_model.save(module, str(filepath), signatures=signatures)
     path = os.path.join(str(filepath), "schema.json")
     with open(path, "w", encoding="utf-8") as file:

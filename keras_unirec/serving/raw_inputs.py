@@ -2,6 +2,7 @@ import numpy as np
 
 from keras_unirec import _columns
 from keras_unirec import schema as schemas
+from keras_unirec.serving.signature_names import signature_names
 
 
 def raw_inputs(df, schema, requests=False):
@@ -82,7 +83,8 @@ def raw_inputs(df, schema, requests=False):
             inputs[f"{feature.name}_length"] = _dense(lengths, offsets[:-1], 0)
         if group in (sequence.name for sequence in schema.sequences):
             inputs[f"{group}_length"] = np.diff(column.offsets[0])
-    return inputs
+    names = signature_names(inputs)
+    return {names[column]: value for column, value in inputs.items()}
 
 
 def _flat(column):

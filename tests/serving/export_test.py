@@ -1,0 +1,103 @@
+import os
+import subprocess
+import sys
+import unittest
+
+import keras
+import numpy as np
+
+import keras_unirec as ku
+from tests.small_log import small_frame
+from tests.small_log import small_schema
+from tests.test_case import TestCase
+
+# What a server does: TensorFlow, the folder, raw columns.
+SERVER = """
+import sys
+sys.modules["keras_unirec"] = None  # Importing it is an error.
+import numpy as np
+import tensorflow as tf
+
+folder = sys.argv[1]
+served = tf.saved_model.load(folder + "/1").signatures
+raw = dict(np.load(folder + "/raw.npz"))
+raw = {name: tf.constant(value) for name, value in raw.items()}
+
+def call(name, inputs):
+    names = served[name].structured_input_signature[1]
+    return served[name](**{key: inputs[key] for key in names})
+
+outputs = call("serving_default", raw)
+state = call("encode_user", raw)
+halves = call("score_items", {**raw, **state})
+results = {"whole/" + name: value.numpy() for name, value in outputs.items()}
+for name, value in halves.items():
+    results["halves/" + name] = value.numpy()
+results["signatures"] = sorted(served)
+np.savez(folder + "/served.npz", **results)
+"""
+
+
+@unittest.skipIf(
+    keras.backend.backend() != "tensorflow", "Export needs TensorFlow."
+)
+class ExportTest(TestCase):
+    def serve(self, model, raw):
+        """Exports, and scores raw columns in a fresh process."""
+        folder = self.get_temp_dir()
+        model.export(f"{folder}/1")
+        self.assertTrue(os.path.exists(f"{folder}/1/schema.json"))
+        raw = {
+            # Strings as bytes: no pickles between the two processes.
+            name: np.char.encode(value.astype("U"), "utf-8")
+            if value.dtype == object
+            else value
+            for name, value in raw.items()
+        }
+        np.savez(f"{folder}/raw.npz", **raw)
+        subprocess.run([sys.executable, "-c", SERVER, folder], check=True)
+        return dict(np.load(f"{folder}/served.npz"))
+
+    def test_fresh_process(self):
+        frame = small_frame()
+        schema = small_schema(frame)
+        model = ku.applications.load("mixformer_tiny", schema)
+        model.compile("sgd")
+        data = ku.data.from_pandas(frame, schema, batch_size=32, shuffle=True)
+        model.fit(data, verbose=0)
+
+        # Values that training never saw are served, as unknown.
+        new = small_frame(seed=1)
+        new.loc[3, "city"] = "Bodø"
+        expected = ku.predict(model, new)
+        served = self.serve(model, ku.serving.raw_inputs(new, schema))
+        self.assertEqual(
+            list(served["signatures"]),
+            ["encode_user", "score_items", "serving_default"],
+        )
+        for label in schema.label_names:
+            for half in ("whole", "halves"):
+                self.assertAllClose(
+                    served[f"{half}/{label}"][:, 0], expected[label], atol=1e-5
+                )
+
+    def test_names(self):
+        self.assertEqual(
+            ku.serving.signature_names(["user id", "1st", "tab"]),
+            {"user id": "user_id", "1st": "arg_1st", "tab": "tab"},
+        )
+        with self.assertRaisesRegex(ValueError, "`a b` and `a.b`"):
+            ku.serving.signature_names(["a b", "a.b"])
+
+    def test_bfloat16(self):
+        frame = small_frame()
+        schema = small_schema(frame)
+        model = ku.applications.load(
+            "mixformer_tiny", schema, dtype="mixed_bfloat16"
+        )
+        expected = ku.predict(model, frame)
+        served = self.serve(model, ku.serving.raw_inputs(frame, schema))
+        for label in schema.label_names:
+            self.assertAllClose(
+                served[f"whole/{label}"][:, 0], expected[label], atol=1e-2
+            )
