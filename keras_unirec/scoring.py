@@ -123,6 +123,11 @@ def evaluate(model, data, batch_size=1024):
             "`data` must be a dataset of `keras_unirec.data`, a data frame or "
             f"the path of Parquet files. Received: {type(data).__name__}"
         )
+    elif int(data.cardinality()) == -1:
+        raise ValueError(
+            "`data` must come to an end. Received: an infinite dataset, such "
+            "as `repeat()` makes"
+        )
     rows = _run(model, data)
     if rows.labels is None:
         raise ValueError(

@@ -243,5 +243,8 @@ def test_errors(frame, schema, model):
     unlabelled = ku.data.from_pandas(frame, schema, labels=False)
     with pytest.raises(ValueError, match="must have labels"):
         ku.evaluate(model, unlabelled)
+    endless = ku.data.from_pandas(frame, schema).repeat()
+    with pytest.raises(ValueError, match="must come to an end"):
+        ku.evaluate(model, endless)
     with pytest.raises(ValueError, match="`video_id` is missing"):
         ku.predict(model, frame.drop(columns="video_id"))
