@@ -908,11 +908,23 @@ class Schema(_config.Config):
                     f"{where} must not name a feature. Received: {name!r} in "
                     f"{where} and in {features[name][1]}"
                 )
+        scalars = [
+            f.name for f, _, depth in self.feature_columns() if not depth
+        ]
         for argument in ("request_id", "group_id"):
-            if getattr(self, argument) in self.label_names:
+            name = getattr(self, argument)
+            if name in self.label_names:
                 raise ValueError(
                     f"`{argument}` must not be a label. "
-                    f"Received: {argument}={getattr(self, argument)!r}"
+                    f"Received: {argument}={name!r}"
+                )
+            feature = features.get(name, (None, None))[0]
+            if isinstance(feature, Numerical) or (
+                feature is not None and name not in scalars
+            ):
+                raise ValueError(
+                    f"`{argument}` must name a column of ids, one in each "
+                    f"row. Received: {argument}={name!r}, which is {feature}"
                 )
         sequences = [sequence.name for sequence in self.sequences]
         if len(set(sequences)) < len(sequences):

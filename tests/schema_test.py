@@ -592,6 +592,16 @@ ARGUMENT_ERRORS = {
         ),
         "`group_id` must not be a label",
     ),
+    "group_is_a_number": (
+        lambda: Schema(user=[Numerical("n")], group_id="n"),
+        "`group_id` must name a column of ids.*group_id='n'.*Numerical",
+    ),
+    "request_is_a_list": (
+        lambda: Schema(
+            user=[Categorical("n", 3, max_length=2)], request_id="n"
+        ),
+        "`request_id` must name a column of ids.*request_id='n'",
+    ),
     "labels_twice": (
         lambda: Schema(user=[Numerical("n")], labels=[Label("t"), Label("t")]),
         "`labels` must have different names",

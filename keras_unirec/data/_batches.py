@@ -3,7 +3,6 @@
 import numpy as np
 
 from keras_unirec import schema as schema_lib
-from keras_unirec.data import _encoding
 
 _PAD_MULTIPLE = 16
 
@@ -44,12 +43,7 @@ class Batcher:
         # Inputs of a model that are not joined from a table, in one order.
         self._user = [f.name for f in (*self.schema.user, *self.schema.context)]
         self._user += [f"{s.name}.count" for s in self.schema.sequences]
-        for key, name in (
-            (_encoding.GROUP_ID, self.schema.group_id),
-            (_encoding.REQUEST_ID, self.schema.request_id),
-        ):
-            if name is not None:
-                self._user.append(key)
+        self._user += list(encoder.ids)
         self._specs = self._make_specs()
 
     def specs(self):
@@ -123,11 +117,7 @@ class Batcher:
                     )
                 )
         x = {e.key: found.pop(e.key) for e in self.schema.encoded}
-        x.update(
-            (key, found[key])
-            for key in (_encoding.GROUP_ID, _encoding.REQUEST_ID)
-            if key in found
-        )
+        x.update((key, found[key]) for key in self.encoder.ids)
         if not self.encoder.labels:
             return (x,)
         return x, tensors["y"], tensors["w"]["weights"]

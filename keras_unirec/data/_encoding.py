@@ -128,9 +128,14 @@ class Encoder:
         kinds = {}
         for feature, group, depth in schema.feature_columns():
             kinds[feature.name] = (self._kind(feature), depth)
-        for name in (schema.request_id, schema.group_id):
-            if name is not None:
-                kinds.setdefault(name, ("category", 0))
+        # Predictions need neither labels nor what metrics group by.
+        self.ids = {}
+        if labels and schema.group_id is not None:
+            self.ids[GROUP_ID] = schema.group_id
+        if (labels or requests) and schema.request_id is not None:
+            self.ids[REQUEST_ID] = schema.request_id
+        for name in self.ids.values():
+            kinds.setdefault(name, ("category", 0))
         if labels:
             kinds.update((name, ("float", 0)) for name in schema.label_names)
         self._kinds = kinds
@@ -185,7 +190,15 @@ class Encoder:
             self._check_requests(columns, rows)
 
     def encode(self, columns):
-        """Encodes checked columns as a `Chunk`."""
+        """Encodes checked columns as a `Chunk`, on the host."""
+        import tensorflow as tf
+
+        with tf.device("CPU:0"):
+            return self._encode(columns)
+
+    # --- Private ---
+
+    def _encode(self, columns):
         schema, encoder = self.schema, self.preprocessing
         num_rows = next(iter(columns.values())).num_rows
         offsets = np.arange(num_rows + 1)
@@ -213,18 +226,13 @@ class Encoder:
             counts = encoder.counts(lengths).numpy()
             user[f"{sequence.name}.count"] = counts
             sequences[sequence.name] = self._events(sequence, raw, requests)
-        for key, name in ((GROUP_ID, schema.group_id),) + (
-            (REQUEST_ID, schema.request_id),
-        ):
-            if name is not None:
-                user[key] = stable_ids(per_request(name))
+        for key, name in self.ids.items():
+            user[key] = stable_ids(per_request(name))
         labels = {
             name: columns[name].values.astype("float32")
             for name in (schema.label_names if self.labels else ())
         }
         return Chunk(user, sequences, item, labels, offsets)
-
-    # --- Private ---
 
     def _kind(self, feature):
         if isinstance(feature, schema_lib.Numerical):
@@ -329,6 +337,15 @@ class Encoder:
                 f"{column.values[row]}, later than the year 2200, in "
                 f"{rows.name(row)}"
             )
+        far = np.abs(requests - requests[0]) > _FIFTY_YEARS
+        if far.any():
+            row = int(np.argmax(far))
+            raise ValueError(
+                f"Column `{timestamp.name}` must hold times in one unit, "
+                f"{timestamp.unit!r}, within 50 years of each other. Received: "
+                f"{column.values[row]} in {rows.name(row)} and "
+                f"{column.values[0]} in {rows.name(0)}"
+            )
         for sequence in self.schema.sequences:
             for feature in sequence.features:
                 if isinstance(feature, schema_lib.Timestamp):
@@ -378,7 +395,7 @@ class Encoder:
         ]
         if self.has_gaps:
             names.append(schema.timestamp.name)
-        if schema.group_id is not None:
+        if GROUP_ID in self.ids:
             names.append(schema.group_id)
         for name in names:
             row = _first_difference(columns[name], first)

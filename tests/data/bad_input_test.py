@@ -248,6 +248,12 @@ BAD = {
         r"Column `time` must hold times in 's' \(the values look like 'ms'\). "
         r"Received: 1700000000000, later than the year 2200, in row (0|'a')",
     ),
+    "times_in_two_units": (
+        with_value("time", NOW // 1000),
+        r"Column `time` must hold times in one unit, 's', within 50 years of "
+        r"each other. Received: 1700000 in row (2 of .*|'c') and 1700000000 "
+        r"in row (0 of|'a')",
+    ),
     "events_in_ms": (
         with_value("hist_time", [NOW * 1000 - 5], row="b"),
         r"Column `hist_time` must hold times in 's' within 50 years of `time` "

@@ -190,11 +190,21 @@ class FromPandasTest(TestCase):
         )
 
     def test_predict_without_labels(self):
-        df = frame().drop(columns=["click", "share"])
+        # Neither labels nor the columns that metrics group by.
+        df = frame().drop(columns=["click", "share", "request"])
         elements = list(data.from_pandas(df, make_schema(), 2, labels=False))
         self.assertLen(elements, 3)
         self.assertLen(elements[0], 1)
-        self.assertIn("item", elements[0][0])
+        self.assertEqual(
+            list(elements[0][0]), [e.key for e in make_schema().encoded]
+        )
+        (x,) = first(
+            data.from_pandas(
+                frame(), make_schema(), 8, labels=False, requests=True
+            )
+        )
+        self.assertEqual(x["item"].shape, (4, 2))
+        self.assertIn("__request_id__", x)
 
     def test_last_batch(self):
         def sizes(**kwargs):
