@@ -123,7 +123,9 @@ class Preprocessing(tf.Module):
 
     def counts(self, lengths):
         """Returns `log(1 + length)` of integer lengths, float32."""
-        return tf.math.log1p(tf.cast(lengths, tf.float32))
+        # In float64, as in `numbers`: vector and scalar code round unequally.
+        logs = tf.math.log1p(tf.cast(lengths, tf.float64))
+        return tf.cast(logs, tf.float32)
 
     def joined(self, name, ids):
         """Looks up the item table of a categorical.
@@ -161,8 +163,9 @@ class Preprocessing(tf.Module):
 
         Features of the user and the context have shape `(R,)`. Histories have
         shape `(R, T)`, oldest first, padded on the right with anything, and
-        `<sequence>_length` of shape `(R,)` says how many events are real.
-        Multi-valued columns have one more axis, and `<column>_length`.
+        `<sequence>_length` of shape `(R,)` says how many events are real. It
+        may exceed `T` if only the most recent events are sent. Multi-valued
+        columns have one more axis, and `<column>_length`.
 
         Args:
             raw: dict of tensors as in `user_signature()`.

@@ -470,6 +470,17 @@ class PreprocessingTest(TestCase):
         )
         self.assertAllClose(encoded["s.length"], [3, 2, 0])
         self.assertAllClose(encoded["s.count"], np.log1p([5, 2, 0]))
+        # A client that sends the newest events alone.
+        raw = {
+            "c": [[2, 3, 4, 5]],
+            "t": [[10, 20, 30, 40]],
+            "s_length": [50],
+            "now": [60],
+        }
+        encoded = data.Preprocessing(schema).user(raw)
+        self.assertAllClose(encoded["c"], [[5, 6, 7]])
+        self.assertAllClose(encoded["s.length"], [3])
+        self.assertAllClose(encoded["s.count"], np.log1p([50]))
         # No events at all: the width of the tensors is 0.
         raw = {
             "c": np.zeros((2, 0), "int64"),
