@@ -15,11 +15,13 @@ import os
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# On a CPU: TensorFlow keeps the memory of large tensors, read at import.
+os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")
 
-import keras
-import numpy as np
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
 
-import keras_unirec as ku
+import keras_unirec as ku  # noqa: E402
 
 
 def main():
