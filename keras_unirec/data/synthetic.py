@@ -266,8 +266,9 @@ def _make_users(rng, num_users, num_tags):
         "interests": interests,
         "activity": np.exp(rng.normal(0.0, 0.6, num_users)),
         "segment": rng.integers(len(_SEGMENTS), size=num_users),
-        "age": rng.integers(16, 70, size=num_users).astype("float64"),
-        "city": rng.integers(_NUM_CITIES, size=num_users),
+        # In decades: an exact age would tell users apart, and a model could
+        # learn their interests by heart instead of from the histories.
+        "age": 10.0 * rng.integers(2, 7, size=num_users),
     }
 
 
@@ -294,6 +295,7 @@ def _make_requests(rng, num_requests, users, items, num_candidates, num_days):
         "first": np.searchsorted(user, user),  # First request of the user.
         "device": rng.integers(len(_DEVICES), size=num_requests),
         "tab": rng.integers(len(_TABS), size=num_requests),
+        "city": rng.integers(_NUM_CITIES, size=num_requests),
         "item": _draw_candidates(rng, user, users, items, num_candidates),
     }
 
@@ -537,7 +539,7 @@ def _make_frame(
         "user_id": user,
         "user_segment": strings(_SEGMENTS, users["segment"][user]),
         "user_age": users["age"][user],
-        "city": strings(cities, users["city"][user]),
+        "city": strings(cities, of_request(requests["city"])),
         "device": strings(_DEVICES, of_request(requests["device"])),
         "tab": strings(_TABS, of_request(requests["tab"])),
         "hour": of_request(requests["hour"]),
@@ -589,9 +591,9 @@ def _make_schema(items, history_length):
         user=[
             schemas.Categorical("user_segment", **lookup),
             schemas.Numerical("user_age"),
-            schemas.Categorical("city", num_values=1_000, vocabulary="hash"),
         ],
         context=[
+            schemas.Categorical("city", num_values=1_000, vocabulary="hash"),
             schemas.Categorical("device", **lookup),
             schemas.Categorical("tab", **lookup),
             schemas.Categorical("hour", num_values=24),

@@ -132,7 +132,7 @@ def test_probability_follows_from_the_columns(log):
 
 
 def test_a_model_needs_both_parts():
-    log = synthetic_click_log(num_rows=60_000)
+    log = synthetic_click_log(num_rows=40_000, num_users=1_000)
     assert 0.84 < log.bayes_auc < 0.92
     assert log.best_auc() == log.bayes_auc
     assert log.best_auc(without="histories") < log.bayes_auc - 0.05
