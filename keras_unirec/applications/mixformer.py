@@ -225,7 +225,7 @@ class MixFormer(RankingModel):
         x, group_dims = _grouped(x, widths, token_groups, num_heads)
         x = layers.FeatureTokenizer(
             width,
-            num_tokens=num_heads,
+            num_tokens=num_heads if group_dims is None else None,
             group_dims=group_dims,
             dtype=dtype,
             name="tokenizer",

@@ -1,0 +1,162 @@
+import numpy as np
+from absl.testing import parameterized
+from keras import ops
+
+import keras_unirec as ku
+from tests.small_log import small_batch
+from tests.small_log import small_frame
+from tests.small_log import small_schema
+from tests.test_case import TestCase
+
+N, D, L, HIDDEN = 8, 32, 2, 64  # mixformer_tiny.
+
+
+class MixFormerTest(TestCase):
+    def setUp(self):
+        super().setUp()
+        self.schema = small_schema()
+        self.inputs, _, _ = small_batch(self.schema)
+
+    def load(self, **kwargs):
+        return ku.applications.load("mixformer_tiny", self.schema, **kwargs)
+
+    def parameters(self, model, part):
+        return sum(
+            int(np.prod(weight.shape))
+            for weight in model.weights
+            if weight.path.startswith(part)
+        )
+
+    @parameterized.named_parameters(
+        ("without_mixing", {"mixer": None}, -L * D),
+        (
+            "self_attention",
+            {"mixer": "self_attention"},
+            L * 4 * D * D,
+        ),
+        (
+            "without_query_feed_forward",
+            {"query_feed_forward": False},
+            -L * (3 * N * D * HIDDEN + D),
+        ),
+        (
+            "shared_history_encoder",
+            {"shared_history_encoder": True},
+            -(L - 1) * (3 * D * D + D),
+        ),
+        (
+            "shared_output_fusion",
+            {"shared_output_fusion": True},
+            -L * (N - 1) * 3 * D * HIDDEN,
+        ),
+        # A LayerNorm has a bias; there are four per block.
+        ("post_layer_norm", {"norm": "post_layer"}, L * 4 * D),
+    )
+    def test_ablations_of_figure_3(self, overrides, more_parameters):
+        full, ablated = self.load(), self.load(**overrides)
+        self.assertEqual(
+            ablated.count_params() - full.count_params(), more_parameters
+        )
+        outputs = ablated(self.inputs)
+        self.assertEqual(outputs["is_click"].shape, (6, 3))
+        self.assertFinite(outputs["is_click"])
+
+    def test_literal_event_width(self):
+        model = self.load(sequence_dim=N * D, sequence_hidden_dim=16)
+        self.assertFinite(model(self.inputs)["is_click"])
+        paths = [weight.path for weight in model.weights]
+        self.assertNotIn("history_map/kernel", paths)
+        self.assertIn(
+            "history_map/kernel", [w.path for w in self.load().weights]
+        )
+        self.assertEqual(
+            self.parameters(model, "history_encoder_0"),
+            3 * N * D * 16 + N * D,
+        )
+
+    def test_options(self):
+        for overrides in (
+            {"attention": "sigmoid"},
+            {"readout": "concatenate"},
+            {"position_embedding": True},
+            {"history_lengths": False},
+            {"max_history_length": 5},
+            {"tower_units": ()},
+            {"tower_units": (16, 8)},
+            {"dim": None},
+            {"output_activation": "sigmoid"},
+        ):
+            with self.subTest(str(overrides)):
+                model = self.load(**overrides)
+                copy = type(model).from_config(model.get_config())
+                self.assertEqual(copy.get_config(), model.get_config())
+                self.assertFinite(model(self.inputs)["is_like"])
+
+    def test_history_lengths_are_seen(self):
+        model = self.load()
+        inputs = dict(self.inputs)
+        inputs["watched.count"] = inputs["watched.count"] + 1
+        changed = model(inputs)["is_click"] - model(self.inputs)["is_click"]
+        self.assertGreater(float(ops.max(ops.abs(changed))), 1e-6)
+
+    def test_token_groups(self):
+        state = self.load().user_model(
+            {key: self.inputs[key] for key in self.schema.inputs()[0]}
+        )
+        keys = [
+            *("user_id", "city", "hour", "watched.count", "liked.count"),
+            *("video_id", "video_id.author", "video_id.duration"),
+            *("price", "genres"),
+        ]
+        self.assertEqual(state["state_request"].shape[-1], 4 + 4 + 1 + 1 + 1)
+        groups = [[key] for key in keys[:7]] + [keys[7:]]
+        model = self.load(token_groups=groups)
+        self.assertFinite(model(self.inputs)["is_click"])
+        self.assertEqual(
+            self.parameters(model, "tokenizer"), (11 + 8 + 4 + 1 + 4 + 4) * D
+        )
+        with self.assertRaisesRegex(ValueError, "exactly once"):
+            self.load(token_groups=groups[:-1])
+        with self.assertRaisesRegex(ValueError, "exactly once"):
+            self.load(token_groups=[*groups[:-1], ["price"]])
+
+    def test_merge_by_time_needs_times(self):
+        with self.assertRaisesRegex(ValueError, "without one: .'liked'."):
+            self.load(history_order="time")
+
+    def test_bad_arguments(self):
+        for overrides, message in (
+            ({"dim": 30}, r"\[24, 32\]"),
+            ({"num_heads": 6}, "num_tokens=6, dim=32"),
+            ({"num_layers": 0}, "`num_layers` must be positive"),
+            ({"mixer": "sum"}, "`mixer` must be one of"),
+            ({"readout": "max"}, "`readout` must be one of"),
+            ({"norm": "batch"}, "`norm` must be one of"),
+            ({"attention": "relu"}, "`attention` must be"),
+            ({"kv_mode": "cached"}, "`kv_mode` must be"),
+        ):
+            with self.subTest(str(overrides)):
+                with self.assertRaisesRegex(ValueError, message):
+                    self.load(**overrides)
+
+    def test_a_schema_without_histories_is_refused(self):
+        frame = small_frame()
+        schema = ku.Schema(
+            item=[ku.Categorical("video_id", 30, 8)],
+            labels=[ku.Label("is_click")],
+        ).adapt(frame)
+        with self.assertRaisesRegex(ValueError, "at least one `Sequence`"):
+            ku.applications.load("mixformer_tiny", schema)
+
+    def test_smallest_schema(self):
+        frame = small_frame()
+        watched = ku.Categorical("hist_video_id", share_with="video_id")
+        schema = ku.Schema(
+            item=[ku.Categorical("video_id", 30, 8)],
+            sequences=[ku.Sequence("watched", 8, [watched])],
+            labels=[ku.Label("is_click")],
+        ).adapt(frame)
+        for overrides in ({}, {"history_lengths": False}):
+            model = ku.applications.load("mixformer_tiny", schema, **overrides)
+            predicted = ku.predict(model, frame)
+            self.assertEqual(predicted.shape, (len(frame), 1))
