@@ -146,12 +146,11 @@ class Column:
         return part(0, row)
 
     def __eq__(self, other):
-        if not isinstance(other, Column) or self.kind != other.kind:
-            return NotImplemented if not isinstance(other, Column) else False
-        pairs = list(zip(self.offsets, other.offsets))
-        if len(self.offsets) != len(other.offsets) or any(
-            not np.array_equal(a, b) for a, b in pairs
-        ):
+        if not isinstance(other, Column):
+            return NotImplemented
+        if (self.kind, len(self.offsets)) != (other.kind, len(other.offsets)):
+            return False
+        if not all(map(np.array_equal, self.offsets, other.offsets)):
             return False
         if self.kind == "string":
             return np.array_equal(self.strings(), other.strings())
