@@ -16,7 +16,8 @@ def layer_norm(x):
 
 def swiglu(x, layer):
     """Eq. 4, 5, 9: one network for all positions, or one for each head."""
-    gate, up, down = (to_numpy(w) for w in layer.weights)
+    gate, up = np.split(to_numpy(layer.gate_up_kernel), 2, axis=-1)
+    down = to_numpy(layer.down_kernel)
     if layer.num_heads is None:
         return _swiglu(x, gate, up, down)
     heads = [

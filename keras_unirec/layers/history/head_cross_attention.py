@@ -128,20 +128,20 @@ class HeadCrossAttention(keras.layers.Layer):
 
     def _projected(self, queries, history, mask):
         events = self._events_by_head(history, queries.shape)
-        keys = ops.einsum("rtnd,ndk->rtnk", events, self.key_kernel)
-        values = ops.einsum("rtnd,ndk->rtnk", events, self.value_kernel)
-        scores = ops.einsum("rcnk,rtnk->rcnt", queries, keys)
+        keys = ops.einsum("rntd,ndk->rntk", events, self.key_kernel)
+        values = ops.einsum("rntd,ndk->rntk", events, self.value_kernel)
+        scores = ops.einsum("rcnk,rntk->rcnt", queries, keys)
         weights = self._weights(scores, mask, queries.shape[-1])
-        return ops.einsum("rcnt,rtnk->rcnk", weights, values)
+        return ops.einsum("rcnt,rntk->rcnk", weights, values)
 
     def _absorbed(self, queries, history, mask):
         dim = queries.shape[-1]
         queries = ops.einsum("rcnk,ndk->rcnd", queries, self.key_kernel)
         if self.history_map is None:
             events = self._events_by_head(history, queries.shape)
-            scores = ops.einsum("rcnd,rtnd->rcnt", queries, events)
+            scores = ops.einsum("rcnd,rntd->rcnt", queries, events)
             weights = self._weights(scores, mask, dim)
-            read = ops.einsum("rcnt,rtnd->rcnd", weights, events)
+            read = ops.einsum("rcnt,rntd->rcnd", weights, events)
         else:
             # Heads and candidates are rows of one product with the events.
             kernel = self.history_map.kernel
@@ -153,10 +153,18 @@ class HeadCrossAttention(keras.layers.Layer):
         return ops.einsum("rcnd,ndk->rcnk", read, self.value_kernel)
 
     def _events_by_head(self, history, queries_shape):
+        """Events of shape `(requests, num_heads, length, dim)`.
+
+        In this order, one copy serves both products and their gradients.
+        """
         if self.history_map is not None:
-            return self.history_map(history)
-        requests, length, _ = ops.shape(history)
-        return ops.reshape(history, (requests, length, *queries_shape[-2:]))
+            events = self.history_map(history)
+        else:
+            requests, length, _ = ops.shape(history)
+            events = ops.reshape(
+                history, (requests, length, *queries_shape[-2:])
+            )
+        return ops.transpose(events, (0, 2, 1, 3))
 
     def _weights(self, scores, mask, dim):
         """Weights of shape `(requests, candidates, num_heads, length)`."""

@@ -1,8 +1,7 @@
 import keras
+from keras import ops
 
-from keras_unirec.layers._residual import build_norm
 from keras_unirec.layers._residual import check_norm
-from keras_unirec.layers._residual import residual
 from keras_unirec.layers.feed_forward.swiglu import SwiGLU
 
 
@@ -41,16 +40,26 @@ class HistoryEncoder(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape):
+        # The scale of the RMS norm is in the kernel of the network: events are
+        # the largest tensor of a model, and every pass over them counts.
         self.swiglu = SwiGLU(
-            self.hidden_dim, dtype=self.dtype_policy, name="feed_forward"
+            self.hidden_dim,
+            input_scale=self.norm == "pre_rms",
+            dtype=self.dtype_policy,
+            name="feed_forward",
         )
         self.swiglu.build(input_shape)
-        self.swiglu_norm = build_norm(
-            self.norm, input_shape, self.dtype_policy, "feed_forward_norm"
-        )
+        if self.norm == "post_layer":
+            self.layer_norm = keras.layers.LayerNormalization(
+                dtype=self.dtype_policy, name="feed_forward_norm"
+            )
+            self.layer_norm.build(input_shape)
 
     def call(self, inputs):
-        return residual(inputs, self.swiglu, self.norm, self.swiglu_norm)
+        if self.norm == "post_layer":
+            return self.layer_norm(self.swiglu(inputs) + inputs)
+        normalized = ops.rms_normalization(inputs, epsilon=1e-6)
+        return self.swiglu(normalized) + inputs
 
     def compute_mask(self, inputs, mask=None):
         return None

@@ -15,7 +15,7 @@ class SwiGLUTest(TestCase):
                     init_kwargs={"hidden_dim": 5, "num_heads": num_heads},
                     input_shape=(2, 3, 4, 8),
                     expected_output_shape=(2, 3, 4, 8),
-                    expected_num_trainable_weights=3,
+                    expected_num_trainable_weights=2,
                     expected_num_parameters=copies * 3 * 8 * 5,
                 )
 
@@ -26,6 +26,25 @@ class SwiGLUTest(TestCase):
             layer = layers.SwiGLU(5, num_heads)
             outputs = layer(x)
             self.assertAllClose(outputs, swiglu(x, layer), atol=1e-5)
+
+    def test_input_scale(self):
+        self.run_layer_test(
+            layers.SwiGLU,
+            init_kwargs={"hidden_dim": 5, "input_scale": True},
+            input_shape=(2, 3, 8),
+            expected_output_shape=(2, 3, 8),
+            expected_num_trainable_weights=3,
+            expected_num_parameters=3 * 8 * 5 + 8,
+        )
+        x = np.random.default_rng(0).normal(size=(2, 4, 8))
+        x = x.astype("float32")
+        for num_heads in (None, 4):
+            layer = layers.SwiGLU(5, num_heads, input_scale=True)
+            self.assertAllClose(layer(x), swiglu(x, layer), atol=1e-5)
+            scale = np.linspace(-1, 2, 8)
+            layer.scale.assign(scale)
+            expected = swiglu(x * scale, layer)
+            self.assertAllClose(layer(x), expected, atol=1e-5)
 
     def test_scale_at_initialization(self):
         dim, hidden_dim, num_heads = 32, 128, 16
