@@ -140,12 +140,12 @@ class TestCase(parameterized.TestCase):
         for weight in half.weights:
             assert keras.backend.standardize_dtype(weight.dtype) == "float32"
 
-    def gradients(self, layer, function, inputs):
+    def gradients(self, layer, function, inputs, convert=True):
         """Gradients of `sum(function(inputs) ** 2)`, which runs `layer`.
 
         Returns NumPy arrays: for each input (a dict, sorted by key, or one
-        array), then for each trainable weight. An input or weight that is not
-        used raises.
+        array), then for each trainable weight; tensors if not `convert`. An
+        input or weight that is not used raises.
         """
         names = sorted(inputs) if isinstance(inputs, dict) else [None]
         arrays = [inputs if n is None else inputs[n] for n in names]
@@ -158,7 +158,7 @@ class TestCase(parameterized.TestCase):
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
-            arrays = [tf.constant(a) for a in arrays]
+            arrays = [tf.convert_to_tensor(a) for a in arrays]
             with tf.GradientTape() as tape:
                 tape.watch(arrays)
                 value = loss(arrays)
@@ -186,7 +186,7 @@ class TestCase(parameterized.TestCase):
             weights = [w.value for w in layer.trainable_weights]
             result = [x.grad for x in [*tensors, *weights]]
         assert all(g is not None for g in result), "unused input or weight"
-        return [to_numpy(g) for g in result]
+        return [to_numpy(g) for g in result] if convert else result
 
 
 def to_numpy(x):

@@ -58,6 +58,28 @@ def reference(queries, history, mask, layer):
     return outputs
 
 
+def tensor_sizes(function, *inputs):
+    """Sizes of all tensors in the trace of a function."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        specs = [tf.TensorSpec(x.shape, x.dtype) for x in inputs]
+        graph = tf.function(function).get_concrete_function(*specs).graph
+        for operation in graph.get_operations():
+            for tensor in operation.outputs:
+                yield tensor.shape.num_elements() or 0
+    else:
+        import jax
+
+        pending = [jax.make_jaxpr(function)(*inputs).jaxpr]
+        while pending:
+            for equation in pending.pop().eqns:
+                yield from (x.aval.size for x in equation.outvars)
+                for value in equation.params.values():
+                    if hasattr(value, "jaxpr"):
+                        pending.append(value.jaxpr)
+
+
 class HeadCrossAttentionTest(TestCase):
     @parameterized.parameters(
         {"form": "slices", "kv_mode": "auto"},
@@ -188,6 +210,32 @@ class HeadCrossAttentionTest(TestCase):
             self.assertAllClose(model(arrays), expected, atol=1e-5)
             outputs = model.predict(arrays, verbose=0)
             self.assertAllClose(outputs, expected, atol=1e-5)
+
+    @parameterized.product(
+        form=["slices", "map"], kv_mode=["absorbed", "projected"]
+    )
+    def test_memory_holds_events_once(self, form, kv_mode):
+        """No tensor of a step has candidates, events and their width."""
+        requests, candidates, length, event_dim = 2, 5, 50, N * D
+        history_map = layers.HistoryMap(N, D) if form == "map" else None
+        layer = layers.HeadCrossAttention(history_map, kv_mode=kv_mode)
+        inputs = {
+            "queries": np.ones((requests, candidates, N, D), "float32"),
+            "history": np.ones((requests, length, event_dim), "float32"),
+        }
+        layer(**inputs)
+
+        def step(queries, history):
+            return self.gradients(
+                layer,
+                lambda x: layer(**x),
+                {"queries": queries, "history": history},
+                convert=False,
+            )
+
+        largest = max(tensor_sizes(step, *inputs.values()))
+        self.assertLess(largest, requests * candidates * length * event_dim)
+        self.assertGreaterEqual(largest, requests * length * event_dim)
 
     @parameterized.parameters("slices", "map")
     def test_scale_at_initialization(self, form):
