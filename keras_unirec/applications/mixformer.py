@@ -384,12 +384,17 @@ def _tower(x, label, units, output_activation, dtype):
 
 @register_model
 def mixformer_tiny(schema, **kwargs):
-    """8 heads of width 32, 2 blocks: trains on a laptop CPU in minutes."""
+    """8 heads of width 32, 2 blocks: trains on a laptop CPU in minutes.
+
+    Its attention is `"sigmoid"`, which on KuaiRand's short histories ranks
+    better than the paper's softmax.
+    """
     arguments = {
         "num_heads": 8,
         "dim": 32,
         "num_layers": 2,
         "hidden_ratio": 2,
+        "attention": "sigmoid",
     }
     return MixFormer(schema, **{**arguments, **kwargs})
 

@@ -76,7 +76,7 @@ class MixFormerTest(TestCase):
 
     def test_options(self):
         for overrides in (
-            {"attention": "sigmoid"},
+            {"attention": "softmax"},
             {"readout": "concatenate"},
             {"position_embedding": True},
             {"history_lengths": False},
@@ -91,6 +91,20 @@ class MixFormerTest(TestCase):
                 copy = type(model).from_config(model.get_config())
                 self.assertEqual(copy.get_config(), model.get_config())
                 self.assertFinite(model(self.inputs)["is_like"])
+
+    def test_padding_with_softmax(self):
+        # The `_tiny` size, whose invariants are tested, is the sigmoid form.
+        model = self.load(attention="softmax")
+        padded = dict(self.inputs)
+        for feature in self.schema.encoded:
+            if feature.sequence and feature.kind not in ("length", "count"):
+                value = padded[feature.key]
+                padded[feature.key] = np.pad(
+                    value, ((0, 0), (0, 5)), constant_values=3
+                )
+        for label, value in model(self.inputs).items():
+            self.assertAllClose(model(padded)[label], value, atol=1e-5)
+            self.assertFinite(value)
 
     def test_history_lengths_are_seen(self):
         model = self.load()
