@@ -53,35 +53,41 @@ train.head(3).T
 # with an id, here and in every history that shares the id.
 
 # %%
-videos = log.items  # A frame: item_id, author_id, tag, duration_s.
 items = ku.ItemTable(
-    videos,
+    log.items,
     key="item_id",
     features=[
-        ku.Categorical("author_id", vocabulary="lookup"),
-        ku.Categorical("tag", vocabulary="lookup"),
+        ku.Categorical("author_id", embedding_dim=16, vocabulary="lookup"),
+        ku.Categorical("tag", embedding_dim=16, vocabulary="lookup"),
         ku.Numerical("duration_s"),
     ],
 )
 schema = ku.Schema(
     user=[
-        ku.Categorical("user_segment", vocabulary="lookup"),
+        ku.Categorical("user_segment", embedding_dim=8, vocabulary="lookup"),
         ku.Numerical("user_age"),
-        ku.Categorical("city", num_values=1_000, vocabulary="hash"),
     ],
     context=[
-        ku.Categorical("device", vocabulary="lookup"),
-        ku.Categorical("tab", vocabulary="lookup"),
-        ku.Categorical("hour", num_values=24),
+        ku.Categorical("city", 1_000, embedding_dim=4, vocabulary="hash"),
+        ku.Categorical("device", embedding_dim=8, vocabulary="lookup"),
+        ku.Categorical("tab", embedding_dim=8, vocabulary="lookup"),
+        ku.Categorical("hour", num_values=24, embedding_dim=8),
     ],
-    item=[ku.Categorical("item_id", num_values=600, table=items)],
+    item=[
+        ku.Categorical(
+            "item_id",
+            num_values=len(log.items),
+            embedding_dim=16,
+            table=items,
+        )
+    ],
     sequences=[
         ku.Sequence(
             "watched",
             max_length=50,
             features=[
                 ku.Categorical("watched_item_id", share_with="item_id"),
-                ku.Categorical("watched_click", num_values=2),
+                ku.Categorical("watched_click", num_values=2, embedding_dim=4),
                 ku.Timestamp("watched_time_ms", unit="ms"),
             ],
         ),
@@ -97,7 +103,9 @@ schema = ku.Schema(
             "searched",
             max_length=10,
             features=[
-                ku.Categorical("search_query", vocabulary="lookup"),
+                ku.Categorical(
+                    "search_query", embedding_dim=16, vocabulary="lookup"
+                ),
                 ku.Timestamp("search_time_ms", unit="ms"),
             ],
         ),
@@ -149,8 +157,9 @@ pd.DataFrame(
 # ## Load, compile, fit
 #
 # `compile()` without arguments takes a recipe that works on small data; every
-# argument of `keras.Model.compile` works too. One pass over the data: in a
-# second one, ids are memorized. It is cut into ten parts, for a curve.
+# argument of `keras.Model.compile` works too. Two passes over the simulated
+# log; on real data one, as a second one memorizes ids. Cut into eight parts, for
+# a curve.
 
 # %%
 model = ku.applications.load("mixformer_tiny", schema)
@@ -158,8 +167,9 @@ model.compile()
 ku.analysis.profile(model)
 
 # %%
-POINTS = 2 if SMOKE else 10
-steps = len(batches) // POINTS
+POINTS = 2 if SMOKE else 8
+passes = 1 if KUAIRAND else 2
+steps = passes * len(batches) // POINTS
 history = model.fit(
     batches.repeat(),
     epochs=POINTS,
