@@ -5,6 +5,7 @@ from keras_unirec import layers
 from keras_unirec.applications.ranking_model import RankingModel
 from keras_unirec.applications.ranking_model import state_inputs
 from keras_unirec.applications.registry import register_model
+from keras_unirec.layers.embedding.feature_embedding import layer_name
 
 _MIXERS = ("head_mixing", "self_attention", None)
 
@@ -116,7 +117,9 @@ class MixFormer(RankingModel):
         dtype=None,
         **kwargs,
     ):
-        _check_parts(schema, num_layers, mixer, history_order, readout)
+        _check_parts(
+            schema, num_heads, num_layers, mixer, history_order, readout
+        )
         schema.require_adapted()
         width = 8 * num_heads if dim is None else dim
         event_width = width if sequence_dim is None else sequence_dim
@@ -130,7 +133,7 @@ class MixFormer(RankingModel):
                 event_width,
                 use_bias=False,
                 dtype=dtype,
-                name=f"{sequence.name}_projection",
+                name=f"{layer_name(sequence.name)}_projection",
             )
             for sequence in schema.sequences
         }
@@ -196,7 +199,11 @@ class MixFormer(RankingModel):
             histories.append(event_projections[sequence.name](events))
             masks.append(mask)
             gaps.append(embed.gaps(user_inputs, sequence.name))
-        if len(histories) > 1 or max_history_length is not None:
+        if (
+            len(histories) > 1
+            or max_history_length is not None
+            or history_order == "time"
+        ):
             by_time = gaps if history_order == "time" else None
             history, mask = merge(histories, masks, by_time)
         else:
@@ -306,16 +313,26 @@ class MixFormer(RankingModel):
         }
 
 
-def _check_parts(schema, num_layers, mixer, history_order, readout):
-    if not schema.sequences:
-        raise ValueError(
-            "MixFormer reads histories: the schema needs at least one "
-            "`Sequence`. Received: sequences=()"
-        )
-    if num_layers < 1:
-        raise ValueError(
-            f"`num_layers` must be positive. Received: num_layers={num_layers}"
-        )
+def _check_parts(schema, num_heads, num_layers, mixer, history_order, readout):
+    for columns, what in (
+        (
+            schema.sequences,
+            "at least one `Sequence`: MixFormer reads histories",
+        ),
+        (schema.item, "at least one `item` column: what is ranked"),
+        (schema.labels, "at least one `Label`: what is predicted"),
+    ):
+        if not columns:
+            raise ValueError(f"The schema needs {what}. Received: none")
+    for argument, value in (
+        ("num_heads", num_heads),
+        ("num_layers", num_layers),
+    ):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(
+                f"`{argument}` must be a positive integer. "
+                f"Received: {argument}={value!r}"
+            )
     for argument, value, legal in (
         ("mixer", mixer, _MIXERS),
         ("history_order", history_order, ("concatenate", "time")),
@@ -371,6 +388,7 @@ def _grouped(x, widths, token_groups, num_heads):
 
 
 def _tower(x, label, units, output_activation, dtype):
+    label = layer_name(label)
     for i, width in enumerate(units):
         x = keras.layers.Dense(
             width, activation="silu", dtype=dtype, name=f"{label}_tower_{i}"

@@ -1,5 +1,8 @@
 """Losses and metrics of a ranking model, by label, on `(R, C)` outputs."""
 
+import functools
+import inspect
+
 import keras
 from keras import ops
 
@@ -15,8 +18,9 @@ class Objectives:
     Args:
         labels: Names of the labels.
         from_logits: bool. Whether the model returns logits.
-        loss: Loss, name, or dict of them by label; `None` is binary
-            cross-entropy.
+        loss: Loss, function, name, or dict of them by label; `None` is binary
+            cross-entropy. Its `reduction` is not used: the mean is over the
+            weights of all candidates.
         metrics: List, or dict of lists by label.
         loss_weights: dict of float by label, or None.
 
@@ -66,6 +70,7 @@ class Objectives:
         """
         total = 0.0
         for name, loss in self.losses.items():
+            _check_shapes(name, labels[name], predictions[name])
             function = _list_wise if _is_list_wise(loss) else _pointwise
             value = function(
                 loss, labels[name], predictions[name], normalized[name]
@@ -86,7 +91,9 @@ class Objectives:
                 else:
                     metric.update_state(
                         ops.reshape(label, (-1, 1)),
-                        ops.reshape(prediction, (-1, 1)),
+                        ops.reshape(
+                            self._outputs_for(metric, prediction), (-1, 1)
+                        ),
                         ops.reshape(weight, (-1,)),
                     )
 
@@ -104,12 +111,18 @@ class Objectives:
 
     def _loss(self, loss):
         if loss is None or loss in ("binary_crossentropy", "bce"):
-            return keras.losses.BinaryCrossentropy(from_logits=self.from_logits)
+            loss = keras.losses.BinaryCrossentropy(from_logits=self.from_logits)
         loss = keras.losses.get(loss)
         if not isinstance(loss, keras.losses.Loss):
-            loss = keras.losses.LossFunctionWrapper(loss, name=loss.__name__)
+            return self._on_outputs(loss)
         self._check_logits("loss", loss)
         return loss
+
+    def _on_outputs(self, function):
+        """Tells a function that has the choice whether it gets logits."""
+        if "from_logits" in inspect.signature(function).parameters:
+            return functools.partial(function, from_logits=self.from_logits)
+        return function
 
     def _metric(self, metric, label):
         if metric in ("auc", "AUC"):
@@ -117,9 +130,7 @@ class Objectives:
                 num_thresholds=10_000, from_logits=self.from_logits, name="auc"
             )
         elif metric in ("accuracy", "acc", "binary_accuracy"):
-            metric = keras.metrics.BinaryAccuracy(
-                threshold=0.0 if self.from_logits else 0.5, name="accuracy"
-            )
+            metric = keras.metrics.BinaryAccuracy(name="accuracy")
         elif metric in ("binary_crossentropy", "bce"):
             metric = keras.metrics.BinaryCrossentropy(
                 from_logits=self.from_logits
@@ -127,15 +138,31 @@ class Objectives:
         else:
             metric = keras.metrics.get(metric)
         if not isinstance(metric, keras.metrics.Metric):
-            metric = keras.metrics.MeanMetricWrapper(
-                metric, name=metric.__name__
+            name = getattr(metric, "__name__", "metric")
+            return keras.metrics.MeanMetricWrapper(
+                self._on_outputs(metric), name=self._metric_name(name, label)
             )
         self._check_logits("metric", metric)
         if len(self.labels) == 1:
             return metric
         config = metric.get_config()
-        config["name"] = f"{label}_{metric.name}"
+        config["name"] = self._metric_name(metric.name, label)
         return metric.__class__.from_config(config)
+
+    def _metric_name(self, name, label):
+        return name if len(self.labels) == 1 else f"{label}_{name}"
+
+    def _outputs_for(self, metric, prediction):
+        """Metrics that compare with a threshold expect probabilities."""
+        config = metric.get_config()
+        if (
+            self.from_logits
+            and "from_logits" not in config
+            and config.get("thresholds", config.get("threshold")) != 0.0
+            and ("threshold" in config or "thresholds" in config)
+        ):
+            return ops.sigmoid(prediction)
+        return prediction
 
     def _check_logits(self, kind, function):
         given = function.get_config().get("from_logits", self.from_logits)
@@ -151,8 +178,19 @@ class Objectives:
         )
 
 
+def _check_shapes(name, label, prediction):
+    for expected, received in zip(prediction.shape, label.shape):
+        if None not in (expected, received) and expected != received:
+            raise ValueError(
+                f"Label `{name}` must have the shape of the outputs, "
+                f"(requests, candidates) = {tuple(prediction.shape)}. "
+                f"Received: {tuple(label.shape)}"
+            )
+
+
 def _pointwise(loss, label, prediction, normalized):
-    values = loss.call(
+    function = loss.call if isinstance(loss, keras.losses.Loss) else loss
+    values = function(
         ops.reshape(label, (-1, 1)), ops.reshape(prediction, (-1, 1))
     )
     return ops.sum(ops.reshape(values, (-1,)) * ops.reshape(normalized, (-1,)))

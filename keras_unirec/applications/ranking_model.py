@@ -1,9 +1,25 @@
+import difflib
+import hashlib
+import inspect
+import json
+import math
+
 import keras
+import numpy as np
 from keras import ops
 
 from keras_unirec import optimizers
 from keras_unirec.applications.objectives import Objectives
 from keras_unirec.schema import Schema
+
+# Arguments that change how a model computes, not what its weights mean.
+_NO_MEANING = (
+    "name",
+    "dtype",
+    "default_recipe",
+    "kv_mode",
+    "output_activation",
+)
 
 
 class RankingModel(keras.Model):
@@ -45,6 +61,7 @@ class RankingModel(keras.Model):
         dtype=None,
         **kwargs,
     ):
+        _check_arguments(type(self), kwargs)
         # Numbers stay float32 until the embedding stage casts them.
         super().__init__(dtype=dtype, autocast=False, **kwargs)
         _check_state_names(schema)
@@ -102,8 +119,8 @@ class RankingModel(keras.Model):
         state = self._pick(
             state, [i.name for i in self.item_model.inputs if i.name in state]
         )
-        rows = {int(ops.shape(value)[0]) for value in state.values()}
-        rows |= {int(ops.shape(value)[0]) for value in items.values()}
+        rows = {x.shape[0] for x in (*state.values(), *items.values())}
+        rows.discard(None)  # Inside a traced function.
         if len(rows) > 1:
             raise ValueError(
                 "State and items must have the same number of requests: row "
@@ -217,7 +234,7 @@ class RankingModel(keras.Model):
 
         if jit_compile == "auto":
             jit_compile = _tensorflow.has_gpu()
-        if _tensorflow.num_replicas() > 1:
+        if self.distribute_strategy.num_replicas_in_sync > 1:
             return False, jit_compile
         return jit_compile, False
 
@@ -237,19 +254,28 @@ class RankingModel(keras.Model):
             ValueError: If a label is missing.
         """
         names = self.schema.label_names
+        if y is None:
+            raise ValueError(
+                f"Training and evaluation need the labels {list(names)}. "
+                "Received: batches without labels (`labels=False`?)"
+            )
         if not isinstance(y, dict):
             y = dict.fromkeys(names[:1], y) if len(names) == 1 else {}
         missing = [name for name in names if name not in y]
         if missing:
             raise ValueError(
                 f"Labels {missing} are missing from the targets. The schema "
-                f"has the labels {list(names)}."
+                f"has the labels {list(names)}. Received: {sorted(y)}"
             )
-        labels = {name: ops.cast(y[name], "float32") for name in names}
+        labels = {}
+        for name in names:
+            label = ops.cast(y[name], "float32")
+            # One value per request: its only candidate.
+            labels[name] = label if len(label.shape) > 1 else label[:, None]
         if not isinstance(sample_weight, dict):
             sample_weight = dict.fromkeys(names, sample_weight)
         weights = {}
-        for name, label in labels.items():
+        for name, label in list(labels.items()):
             weight = sample_weight.get(name)
             weights[name] = (
                 ops.ones_like(label)
@@ -259,6 +285,8 @@ class RankingModel(keras.Model):
                     ops.shape(label),
                 )
             )
+            # Whatever stands on padding, or where a task has no label.
+            labels[name] = ops.where(weights[name] > 0, label, 0.0)
         return labels, weights
 
     def normalize_weights(self, weights):
@@ -348,9 +376,8 @@ class RankingModel(keras.Model):
         self,
         x=None,
         y=None,
+        batch_size=None,
         epochs=1,
-        initial_epoch=0,
-        steps_per_epoch=None,
         **kwargs,
     ):
         """`keras.Model.fit`; plans the schedule of the recipe beforehand.
@@ -363,33 +390,44 @@ class RankingModel(keras.Model):
         Args:
             x: Dataset of `keras_unirec.data`, or arrays as Keras takes them.
             y: Labels, where `x` is a dict of arrays.
+            batch_size: int or None, for arrays. Defaults to `None`: 32.
             epochs: int. Defaults to `1`: on click logs a second pass
                 memorizes ids.
-            initial_epoch: int. Defaults to `0`.
-            steps_per_epoch: int or None. Defaults to `None`.
             **kwargs: Other arguments of `keras.Model.fit`.
 
         Returns:
             `keras.callbacks.History`.
         """
-        _refuse_frames(x, kwargs.get("validation_data"))
-        schedule = getattr(self.optimizer, "_learning_rate", None)
+        self._assert_compile_called("fit")
+        _refuse_frames("fit", x, kwargs.get("validation_data"))
+        optimizer = self.optimizer
+        # Mixed float16 wraps the optimizer to scale the loss.
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        schedule = getattr(optimizer, "_learning_rate", None)
         if isinstance(schedule, optimizers.WarmupDecay):
-            steps = steps_per_epoch or _num_batches(x, **kwargs)
-            total = None if steps is None else steps * (epochs - initial_epoch)
-            start = int(ops.convert_to_numpy(self.optimizer.iterations))
-            schedule.plan(total_steps=total, start_step=start)
+            steps = kwargs.get("steps_per_epoch") or _num_batches(
+                x, batch_size, kwargs.get("validation_split", 0.0)
+            )
+            epochs_left = epochs - kwargs.get("initial_epoch", 0)
+            total = None if steps is None else steps * epochs_left
+            start = int(ops.convert_to_numpy(optimizer.iterations))
+            if total is None or total > 0:
+                schedule.plan(total_steps=total, start_step=start)
             self.train_function = None  # The plan is part of the trace.
         if hasattr(x, "element_spec"):  # A dataset shuffles itself.
             kwargs.setdefault("shuffle", False)
-        return super().fit(
-            x,
-            y,
-            epochs=epochs,
-            initial_epoch=initial_epoch,
-            steps_per_epoch=steps_per_epoch,
-            **kwargs,
-        )
+        return super().fit(x, y, batch_size=batch_size, epochs=epochs, **kwargs)
+
+    def evaluate(self, x=None, y=None, **kwargs):
+        """`keras.Model.evaluate`; `keras_unirec.evaluate` takes frames."""
+        self._assert_compile_called("evaluate")
+        _refuse_frames("evaluate", x)
+        return super().evaluate(x, y, **kwargs)
+
+    def predict(self, x, **kwargs):
+        """`keras.Model.predict`; `keras_unirec.predict` takes frames."""
+        _refuse_frames("predict", x)
+        return super().predict(x, **kwargs)
 
     def export(self, filepath, **kwargs):
         """Writes a SavedModel that takes raw columns.
@@ -403,6 +441,33 @@ class RankingModel(keras.Model):
         from keras_unirec import serving
 
         serving.export(self, filepath, **kwargs)
+
+    # === Saving ===
+
+    def save_own_variables(self, store):
+        store["fingerprint"] = self._fingerprint()
+
+    def load_own_variables(self, store):
+        if "fingerprint" not in store.keys():
+            return  # Written by Keras itself, without the model's identity.
+        if not np.array_equal(store["fingerprint"], self._fingerprint()):
+            raise ValueError(
+                "The weights belong to another model: its schema (columns, "
+                "their order, vocabularies, normalization, labels) or its "
+                f"arguments differ from those of this {type(self).__name__}. "
+                "Load them into a model with the schema that it was trained "
+                "with (`keras.models.load_model` on the `.keras` file brings "
+                "it along)."
+            )
+
+    def _fingerprint(self):
+        """What gives the weights their meaning, as bytes of a hash."""
+        config = self.get_config()
+        for key in _NO_MEANING:
+            config.pop(key, None)
+        text = json.dumps(config, sort_keys=True, default=str)
+        digest = hashlib.sha256(text.encode()).digest()
+        return np.frombuffer(digest, "uint8")
 
     def get_config(self):
         return {
@@ -434,6 +499,17 @@ def state_inputs(state):
         name: keras.Input(shape=tensor.shape[1:], dtype=tensor.dtype, name=name)
         for name, tensor in state.items()
     }
+
+
+def _check_arguments(cls, kwargs):
+    for name in set(kwargs) - {"name", "trainable"}:
+        known = list(inspect.signature(cls.__init__).parameters)
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f" Did you mean `{near[0]}`?" if near else ""
+        raise ValueError(
+            f"`{cls.__name__}` has no argument `{name}`.{hint} "
+            f"Received: {name}={kwargs[name]!r}"
+        )
 
 
 def _check_state_names(schema):
@@ -486,9 +562,10 @@ def _beside(weight, label):
     return weight
 
 
-def _num_batches(x, batch_size=None, **kwargs):
+def _num_batches(x, batch_size, validation_split):
     if isinstance(x, dict):
         rows = len(next(iter(x.values())))
+        rows = math.floor(rows * (1 - validation_split))
         return -(-rows // (batch_size or 32))
     if hasattr(x, "cardinality"):
         cardinality = int(x.cardinality())
@@ -496,12 +573,17 @@ def _num_batches(x, batch_size=None, **kwargs):
     return getattr(x, "num_batches", None)
 
 
-def _refuse_frames(*data):
+def _refuse_frames(method, *data):
     for value in data:
         if hasattr(value, "columns") and hasattr(value, "iloc"):
-            raise ValueError(
-                "`fit` takes batches of encoded columns, not a DataFrame. Use "
+            instead = (
                 "`keras_unirec.data.from_pandas(df, model.schema, "
-                "shuffle=True)`. Received: a DataFrame with the columns "
-                f"{list(value.columns)}"
+                "shuffle=True)`"
+                if method == "fit"
+                else f"`keras_unirec.{method}(model, df)`"
+            )
+            raise ValueError(
+                f"`{method}` takes batches of encoded columns, not a "
+                f"DataFrame. Use {instead}. Received: a DataFrame with the "
+                f"columns {list(value.columns)}"
             )

@@ -1,6 +1,8 @@
 import fnmatch
 import os
 
+from keras_unirec.schema import Schema
+
 _MODELS = {}
 
 
@@ -61,6 +63,11 @@ def load(name, schema, weights=None, **overrides):
         raise ValueError(
             f"There is no model named {name!r}. Known models: "
             f"{', '.join(list_models())}. Received: name={name!r}"
+        )
+    if not isinstance(schema, Schema):
+        raise ValueError(
+            "`schema` must be a `keras_unirec.Schema`. "
+            f"Received: schema={schema!r}"
         )
     schema.require_adapted()
     if weights is not None and not os.path.exists(weights):

@@ -368,6 +368,12 @@ class Encoder:
                 f"events before their request: at most "
                 f"{FUTURE_TOLERANCE_SECONDS} s after `{timestamp.name}`",
             ),
+            (
+                self._runs_backwards(feature, column),
+                "events from the oldest to the newest; `Sequence(..., "
+                f"sort_by={feature.name!r})` sorts them. An event is older "
+                "than the one before it",
+            ),
         ):
             if bad.any():
                 position = int(np.argmax(bad))
@@ -378,6 +384,21 @@ class Encoder:
                     f"{columns[timestamp.name].values[row]} in "
                     f"{rows.name(row)}"
                 )
+
+    def _runs_backwards(self, feature, column):
+        """Events that are older than the one before, where order counts."""
+        sequence = next(
+            s for s in self.schema.sequences if feature in s.features
+        )
+        values = column.values
+        backwards = np.zeros(len(values), bool)
+        if sequence.sort_by is not None or len(values) < 2:
+            return backwards
+        backwards[1:] = values[1:] < values[:-1]
+        backwards[1:] &= ~column.missing[1:] & ~column.missing[:-1]
+        starts = column.offsets[0][:-1]
+        backwards[starts[starts < len(values)]] = False
+        return backwards
 
     def _check_requests(self, columns, rows):
         schema = self.schema

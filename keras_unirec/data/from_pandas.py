@@ -107,6 +107,12 @@ def from_pandas(
         return batcher.elements(arrays)
 
     num_requests = len(chunk)
+    if batcher.num_batches(num_requests) == 0:
+        raise ValueError(
+            "`drop_remainder=True` would drop all rows: they make no full "
+            f"batch. Received: batch_size={batch_size}, requests="
+            f"{num_requests}"
+        )
     if shuffle:
         dataset = tf.data.Dataset.random(
             seed=seed, rerandomize_each_iteration=True

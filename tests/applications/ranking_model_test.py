@@ -138,14 +138,106 @@ class RankingModelTest(TestCase):
         with self.assertRaisesRegex(ValueError, "give one of the two"):
             self.model.compile("adam", recipe="paper")
 
+    def test_losses_and_metrics_by_name_and_function(self):
+        inputs, labels, _ = small_batch(self.schema)
+        logits = self.model(inputs)
+        error = np.array(logits["is_click"]) - labels["is_click"]
+        weights = {"is_click": 1.0, "is_like": 0.0}
+        for loss in ("mse", keras.losses.MeanSquaredError()):
+            self.model.compile("sgd", loss=loss, loss_weights=weights)
+            value = self.model.compute_loss(inputs, labels, logits)
+            self.assertAllClose(value, np.mean(error**2), atol=1e-5)
+        # A function that has the choice is told that these are logits.
+        self.model.compile(
+            "sgd",
+            loss=keras.losses.binary_crossentropy,
+            loss_weights=weights,
+            metrics=[
+                "accuracy",
+                keras.metrics.BinaryAccuracy(name="stock"),
+                lambda y, p: ops.mean(p, axis=-1),
+            ],
+        )
+        value = self.model.compute_loss(inputs, labels, logits)
+        expected = np.mean(
+            bce(labels["is_click"], np.array(logits["is_click"]))
+        )
+        self.assertAllClose(value, expected, atol=1e-5)
+        results = self.model.compute_metrics(inputs, labels, logits)
+        accuracy = np.mean(
+            (np.array(logits["is_click"]) > 0) == labels["is_click"]
+        )
+        self.assertAllClose(results["is_click_accuracy"], accuracy)
+        self.assertAllClose(results["is_click_stock"], accuracy)
+
+    def test_missing_labels_of_weight_zero(self):
+        self.model.compile("sgd")
+        inputs, labels, weights = small_batch(self.schema)
+        labels["is_like"][0] = np.nan
+        weights = {"is_click": weights, "is_like": weights.copy()}
+        weights["is_like"][0] = 0
+        loss = self.model.compute_loss(
+            inputs, labels, self.model(inputs), sample_weight=weights
+        )
+        self.assertFinite(loss)
+
+    def test_weights_of_another_schema_are_refused(self):
+        path = f"{self.get_temp_dir()}/model.weights.h5"
+        self.model.save_weights(path)
+        frame = small_frame()
+        frame["city"] = frame["city"].replace("Oslo", "Bodø")
+        for schema, overrides in (
+            (small_schema(frame), {}),
+            (self.schema, {"num_layers": 1}),
+        ):
+            with self.assertRaisesRegex(ValueError, "belong to another model"):
+                ku.applications.load(
+                    "mixformer_tiny", schema, weights=path, **overrides
+                )
+        ku.applications.load(
+            "mixformer_tiny", self.schema, weights=path, kv_mode="projected"
+        )
+
+    def test_odd_column_names(self):
+        frame = small_frame().rename(
+            columns={"city": "home city (2024)", "is_click": "clicked?"}
+        )
+        watched = ku.Categorical("hist_video_id", share_with="video_id")
+        schema = ku.Schema(
+            user=[
+                ku.Categorical(
+                    "home city (2024)", embedding_dim=4, vocabulary="lookup"
+                )
+            ],
+            item=[ku.Categorical("video_id", 30, 8)],
+            sequences=[ku.Sequence("has been seen", 8, [watched])],
+            labels=[ku.Label("clicked?")],
+        ).adapt(frame)
+        model = ku.applications.load("mixformer_tiny", schema)
+        model.compile("sgd")
+        model.fit(ku.data.from_pandas(frame, schema, 32), verbose=0)
+        self.assertEqual(list(ku.predict(model, frame).columns), ["clicked?"])
+
     def test_input_errors(self):
         inputs, labels, _ = small_batch(self.schema)
         missing = {k: v for k, v in inputs.items() if k != "hist_click"}
         with self.assertRaisesRegex(ValueError, "hist_click.*are missing"):
             self.model(missing)
+        with self.assertRaisesRegex(ValueError, "`compile\\(\\)`"):
+            self.model.fit(inputs, labels)
+        self.model.compile("sgd")
         with self.assertRaisesRegex(ValueError, "not a DataFrame"):
-            self.model.compile()
             self.model.fit(small_frame())
+        with self.assertRaisesRegex(ValueError, "keras_unirec.predict"):
+            self.model.predict(small_frame())
+        with self.assertRaisesRegex(ValueError, "without labels"):
+            self.model.targets(None)
+        with self.assertRaisesRegex(ValueError, "shape of the outputs"):
+            self.model.compute_loss(
+                inputs,
+                {k: v.T for k, v in labels.items()},
+                self.model(inputs),
+            )
         with self.assertRaisesRegex(ValueError, "is_like.*missing"):
             self.model.targets({"is_click": labels["is_click"]})
 
@@ -166,6 +258,10 @@ class RankingModelTest(TestCase):
     def test_registry_errors(self):
         with self.assertRaisesRegex(ValueError, "Known models.*mixformer_tiny"):
             ku.applications.load("mixfromer", self.schema)
+        with self.assertRaisesRegex(ValueError, "mean `num_layers`"):
+            ku.applications.load("mixformer_tiny", self.schema, num_layer=3)
+        with self.assertRaisesRegex(ValueError, "must be a `keras_unirec"):
+            ku.applications.load("mixformer_tiny", None)
         with self.assertRaisesRegex(ValueError, "does not exist"):
             ku.applications.load("mixformer_tiny", self.schema, weights="no.h5")
 

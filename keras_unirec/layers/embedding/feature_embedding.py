@@ -1,3 +1,5 @@
+import re
+
 import keras
 from keras import ops
 
@@ -46,7 +48,7 @@ class FeatureEmbedding:
                 spec.rows,
                 spec.dim,
                 dtype=self.dtype,
-                name=f"{_layer_name(name)}_embedding",
+                name=f"{layer_name(name)}_embedding",
             )
             for name, spec in schema.embeddings.items()
         }
@@ -114,7 +116,7 @@ class FeatureEmbedding:
         return None
 
     def _embed(self, feature, values):
-        name = _layer_name(feature.key)
+        name = layer_name(feature.key)
         if feature.kind in ("number", "count"):
             values = ops.cast(
                 ops.expand_dims(values, axis=-1), self.dtype.compute_dtype
@@ -152,6 +154,7 @@ def concatenate(tensors):
     return tensors[0] if len(tensors) == 1 else ops.concatenate(tensors, -1)
 
 
-def _layer_name(key):
-    # "/" separates layers in a weight path.
-    return key.replace("/", "_")
+def layer_name(key):
+    """The name of a layer for a column: what TensorFlow's scopes allow."""
+    name = re.sub(r"[^A-Za-z0-9_.\-]", "_", key)
+    return name if name[0].isalnum() else f"column{name}"

@@ -63,7 +63,11 @@ class HistoryMerge(keras.layers.Layer):
         if self.max_length is not None:
             num_events = ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True)
             first = ops.maximum(num_events - self.max_length, 0)
-            kept = ops.minimum(self.max_length, ops.shape(mask)[1])
+            kept = self.max_length
+            if mask.shape[1] is None:
+                kept = ops.minimum(kept, ops.shape(mask)[1])
+            else:  # On JAX `arange` needs a number.
+                kept = min(kept, mask.shape[1])
             index = first + ops.arange(kept, dtype="int32")[None, :]
             order = ops.take_along_axis(order, index, axis=1)
         mask = ops.take_along_axis(mask, order, axis=1)
