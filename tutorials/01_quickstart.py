@@ -158,8 +158,8 @@ pd.DataFrame(
 #
 # `compile()` without arguments takes a recipe that works on small data; every
 # argument of `keras.Model.compile` works too. Two passes over the simulated
-# log; on real data one, as a second one memorizes ids. Cut into eight parts, for
-# a curve.
+# log, in eight parts, for a curve. On real data one pass: a second one
+# memorizes ids.
 
 # %%
 model = ku.applications.load("mixformer_tiny", schema)
