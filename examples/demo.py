@@ -30,7 +30,7 @@ def main(data, out, model_name, num_rows):
 
     # === Data ===
     if data is None:
-        log = ku.data.synthetic_click_log(num_rows)
+        log = ku.data.synthetic_click_log(num_rows, num_items=300, num_tags=12)
         train, test, schema = log.train, log.test, log.schema
         best = {"auc": log.bayes_auc, "loss": log.bayes_logloss}
         passes = 2
@@ -100,8 +100,8 @@ def main(data, out, model_name, num_rows):
     ).stdout
     served = json.loads(served)[label][0]
     here = ku.predict(model, rows)[label].tolist()
-    print(f"One request, p({label}), served by TensorFlow alone: {served}")
-    print(f"The same rows by `predict` here:          {here}")
+    print(f"p({label}) of one request, served by TensorFlow alone: {served}")
+    print(f"p({label}) of that request by `predict`: {here}")
 
     print(f"\nWrote {out}/: training_curve.png, export/1, request.json")
     print(f"{time.perf_counter() - start:.0f} seconds")

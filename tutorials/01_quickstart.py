@@ -40,7 +40,9 @@ SMOKE = os.environ.get("KERAS_UNIREC_SMOKE") == "1"  # A run of seconds.
 # searched for before that moment, oldest first.
 
 # %%
-log = ku.data.synthetic_click_log(num_rows=4_000 if SMOKE else 120_000)
+log = ku.data.synthetic_click_log(
+    num_rows=4_000 if SMOKE else 120_000, num_items=300, num_tags=12
+)
 train, test = log.train, log.test
 train.head(3).T
 
