@@ -55,11 +55,6 @@ class Batcher:
             for _, dtype, shape in self._specs.values()
         )
 
-    def num_batches(self, num_requests):
-        if self.drop_remainder:
-            return num_requests // self.batch_size
-        return -(-num_requests // self.batch_size)
-
     def arrays(self, chunk, requests):
         """Returns the arrays of a batch, in the order of `specs`."""
         size = len(requests)
@@ -121,6 +116,28 @@ class Batcher:
         if not self.encoder.labels:
             return (x,)
         return x, tensors["y"], tensors["w"]["weights"]
+
+    def finish(self, dataset, num_requests):
+        """Gives a dataset of batches its length, and reads it ahead."""
+        import tensorflow as tf
+
+        num_batches = num_requests // self.batch_size
+        if not self.drop_remainder:
+            num_batches = -(-num_requests // self.batch_size)
+        if not num_batches:
+            raise ValueError(
+                "`drop_remainder=True` would drop all rows: they make no full "
+                f"batch. Received: batch_size={self.batch_size}, requests="
+                f"{num_requests}"
+            )
+        dataset = dataset.apply(
+            tf.data.experimental.assert_cardinality(num_batches)
+        )
+        # Nothing is left to tune, and the thread that tunes may hold up the
+        # end of an epoch for seconds.
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return dataset.prefetch(4).with_options(options)
 
     # --- Private ---
 

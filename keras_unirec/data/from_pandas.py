@@ -107,12 +107,6 @@ def from_pandas(
         return batcher.elements(arrays)
 
     num_requests = len(chunk)
-    if batcher.num_batches(num_requests) == 0:
-        raise ValueError(
-            "`drop_remainder=True` would drop all rows: they make no full "
-            f"batch. Received: batch_size={batch_size}, requests="
-            f"{num_requests}"
-        )
     if shuffle:
         dataset = tf.data.Dataset.random(
             seed=seed, rerandomize_each_iteration=True
@@ -126,13 +120,9 @@ def from_pandas(
     else:
         dataset = tf.data.Dataset.range(num_requests)
         dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
-    dataset = dataset.map(batch, num_parallel_calls=2)
-    dataset = dataset.apply(
-        tf.data.experimental.assert_cardinality(
-            batcher.num_batches(num_requests)
-        )
+    return batcher.finish(
+        dataset.map(batch, num_parallel_calls=2), num_requests
     )
-    return dataset.prefetch(tf.data.AUTOTUNE)
 
 
 def _by_request(df, schema):

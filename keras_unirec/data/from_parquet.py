@@ -8,7 +8,7 @@ import numpy as np
 from keras_unirec import _columns
 from keras_unirec import _parquet
 
-_CHUNK_ROWS = 65_536
+_CHUNK_ROWS = 32_768
 # Smaller row groups are joined before they are encoded: each call costs time.
 _MIN_ROWS = 16_384
 
@@ -108,15 +108,12 @@ def from_parquet(
     dataset = tf.data.Dataset.from_generator(
         generate, output_signature=batcher.specs()
     )
-    dataset = dataset.map(
-        lambda *arrays: batcher.elements(arrays), num_parallel_calls=2
+    return batcher.finish(
+        dataset.map(
+            lambda *arrays: batcher.elements(arrays), num_parallel_calls=2
+        ),
+        stream.num_requests,
     )
-    dataset = dataset.apply(
-        tf.data.experimental.assert_cardinality(
-            batcher.num_batches(stream.num_requests)
-        )
-    )
-    return dataset.prefetch(tf.data.AUTOTUNE)
 
 
 class _Stream:
@@ -280,20 +277,24 @@ def _pools(chunks, batch_size, shuffle_buffer, rng):
     """
     from keras_unirec.data import _encoding
 
-    pool = None
+    least = batch_size if rng is None else shuffle_buffer
+    kept = 0 if rng is None else shuffle_buffer // 2
+    parts, size = [], 0
     for chunk in chunks:
-        if pool is not None and len(pool):
-            chunk = _encoding.concatenate([pool, chunk])
-        pool = chunk
-        if rng is not None and len(pool) < shuffle_buffer:
+        parts.append(chunk)
+        size += len(chunk)
+        if size < least:
             continue
-        kept = 0 if rng is None else shuffle_buffer // 2
-        index = np.arange(len(pool))
+        pool = _encoding.concatenate(parts)
+        index = np.arange(size)
         if rng is not None:
             rng.shuffle(index)
-        stop = max(0, len(pool) - kept) // batch_size * batch_size
+        stop = max(0, size - kept) // batch_size * batch_size
         yield pool, index[:stop]
-        pool = pool.take(np.sort(index[stop:]))
-    if pool is not None and len(pool):
-        index = np.arange(len(pool))
-        yield pool, index if rng is None else rng.permutation(index)
+        parts = [pool.take(np.sort(index[stop:]))]
+        size = len(parts[0])
+    if size:
+        index = np.arange(size)
+        if rng is not None:
+            rng.shuffle(index)
+        yield _encoding.concatenate(parts), index

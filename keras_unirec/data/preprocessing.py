@@ -67,12 +67,10 @@ class Preprocessing(tf.Module):
             int32 tensor of the same shape, never 0.
         """
         root = self.schema.categorical(name)
-        if root.dtype == "string":
-            values = tf.convert_to_tensor(values, tf.string)
-            missing = tf.equal(values, _columns.MISSING_STRING)
-        else:
-            values = tf.convert_to_tensor(values, tf.int64)
-            missing = tf.equal(values, _columns.MISSING)
+        is_string = root.dtype == "string"
+        values = tf.convert_to_tensor(
+            values, tf.string if is_string else tf.int64
+        )
         if root.vocabulary == "lookup":
             # Unseen values, missing ones among them, are at -1.
             index = self._vocabularies[root.name].lookup(values)
@@ -80,11 +78,11 @@ class Preprocessing(tf.Module):
         if root.vocabulary == "identity":
             known = (values >= 0) & (values < root.num_values)
             index = values
-        elif root.dtype == "string":
-            known = ~missing
+        elif is_string:
+            known = tf.not_equal(values, _columns.MISSING_STRING)
             index = tf.strings.to_hash_bucket_fast(values, root.num_values)
         else:
-            known = ~missing
+            known = tf.not_equal(values, _columns.MISSING)
             index = tf.math.floormod(_hash(values), root.num_values)
         return tf.cast(tf.where(known, index + 2, 1), tf.int32)
 

@@ -260,6 +260,12 @@ BAD = {
         r"in 's'; check both units. Received: 1699999999995 with `time` "
         r"1700000001 in row (1 of|'b')",
     ),
+    "events_run_backwards": (
+        with_value("hist_time", [NOW - 5, NOW - 9], row="a"),
+        r"Column `hist_time` must hold events from the oldest to the newest; "
+        r"`Sequence\(..., sort_by='hist_time'\)` sorts them.*Received: "
+        r"1699999991 with `time` 1700000000 in row (0 of|'a')",
+    ),
     "event_after_request": (
         with_value("hist_time", [NOW + 62], row="b"),
         r"Column `hist_time` must hold events before their request: at most "
@@ -342,6 +348,17 @@ def test_missing_request_id(reader, tmp_path):
         r"a missing value in row (2 of|'c')",
     ):
         read(df, make_schema(), reader, tmp_path, requests=True)
+
+
+@pytest.mark.parametrize("reader", ["pandas", "parquet"])
+def test_no_full_batch(reader, tmp_path):
+    with pytest.raises(
+        ValueError,
+        match="`drop_remainder=True` would drop all rows.*batch_size=2, "
+        "requests=1",
+    ):
+        df = frame().iloc[:1]
+        read(df, make_schema(), reader, tmp_path, drop_remainder=True)
 
 
 def test_empty_frame():
