@@ -2,8 +2,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_unirec.layers._per_head import per_head
-
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
 class FeatureTokenizer(keras.layers.Layer):
@@ -115,7 +113,7 @@ class FeatureTokenizer(keras.layers.Layer):
             slices = ops.take(inputs, self._index, axis=-1)
             kernel = ops.take(self.kernel, self._index, axis=0)
             kernel = kernel * ops.cast(self._is_real[..., None], kernel.dtype)
-        return per_head(slices, kernel)
+        return _per_head(slices, kernel)
 
     def compute_mask(self, inputs, mask=None):
         return None
@@ -130,3 +128,16 @@ class FeatureTokenizer(keras.layers.Layer):
         config["num_tokens"] = self.num_tokens
         config["group_dims"] = self.group_dims
         return config
+
+
+def _per_head(inputs, kernel):
+    """Multiplies slice `n` with its own slice of the kernel.
+
+    The leading axes are folded into one. An einsum over `...` would do the
+    same forward; its gradient on TensorFlow, however, is an outer product for
+    every sample, summed only afterwards: 10 times slower.
+    """
+    shape = ops.shape(inputs)
+    folded = ops.reshape(inputs, (-1, *inputs.shape[-2:]))
+    outputs = ops.einsum("bnd,ndk->bnk", folded, kernel)
+    return ops.reshape(outputs, (*shape[:-1], kernel.shape[-1]))
