@@ -577,39 +577,54 @@ def _windows(events, requests, max_length):
 
 
 def _make_schema(items, history_length):
+    def lookup(name, dim, **kwargs):
+        return schemas.Categorical(
+            name, embedding_dim=dim, vocabulary="lookup", **kwargs
+        )
+
+    def items_of(name):
+        return schemas.Categorical(name, share_with="item_id")
+
     table = schemas.ItemTable(
         items,
         key="item_id",
         features=[
-            schemas.Categorical("author_id", vocabulary="lookup"),
-            schemas.Categorical("tag", vocabulary="lookup"),
+            lookup("author_id", 16),
+            # Wide enough to tell tags apart when they are matched.
+            lookup("tag", 16),
             schemas.Numerical("duration_s"),
         ],
     )
-    lookup = {"vocabulary": "lookup"}
     return schemas.Schema(
-        user=[
-            schemas.Categorical("user_segment", **lookup),
-            schemas.Numerical("user_age"),
-        ],
+        user=[lookup("user_segment", 8), schemas.Numerical("user_age")],
         context=[
-            schemas.Categorical("city", num_values=1_000, vocabulary="hash"),
-            schemas.Categorical("device", **lookup),
-            schemas.Categorical("tab", **lookup),
-            schemas.Categorical("hour", num_values=24),
+            schemas.Categorical(
+                "city",
+                num_values=1_000,
+                embedding_dim=4,
+                vocabulary="hash",
+            ),
+            lookup("device", 8),
+            lookup("tab", 8),
+            schemas.Categorical("hour", num_values=24, embedding_dim=8),
         ],
         item=[
-            schemas.Categorical("item_id", num_values=len(items), table=table)
+            schemas.Categorical(
+                "item_id",
+                num_values=len(items),
+                embedding_dim=16,
+                table=table,
+            )
         ],
         sequences=[
             schemas.Sequence(
                 "watched",
                 max_length=history_length,
                 features=[
+                    items_of("watched_item_id"),
                     schemas.Categorical(
-                        "watched_item_id", share_with="item_id"
+                        "watched_click", num_values=2, embedding_dim=4
                     ),
-                    schemas.Categorical("watched_click", num_values=2),
                     schemas.Timestamp("watched_time_ms", unit="ms"),
                 ],
             ),
@@ -617,7 +632,7 @@ def _make_schema(items, history_length):
                 "liked",
                 max_length=_MAX_LIKES,
                 features=[
-                    schemas.Categorical("liked_item_id", share_with="item_id"),
+                    items_of("liked_item_id"),
                     schemas.Timestamp("liked_time_ms", unit="ms"),
                 ],
             ),
@@ -625,7 +640,7 @@ def _make_schema(items, history_length):
                 "searched",
                 max_length=_MAX_SEARCHES,
                 features=[
-                    schemas.Categorical("search_query", **lookup),
+                    lookup("search_query", 16),
                     schemas.Timestamp("search_time_ms", unit="ms"),
                 ],
             ),
