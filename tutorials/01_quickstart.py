@@ -246,7 +246,13 @@ if grouped:  # All candidates of that request.
     same = test[schema.request_id] == rows[schema.request_id].iloc[0]
     rows = test[same]
 request = ku.serving.raw_inputs(rows, schema, requests=grouped)
-{name: value.tolist() for name, value in request.items()}
+pd.DataFrame(
+    {
+        name: (value.dtype.name, value.shape, str(value.tolist())[:40])
+        for name, value in request.items()
+    },
+    index=["dtype", "shape", "values"],
+).T
 
 # %%
 served = tf.saved_model.load(EXPORT).signatures["serving_default"]
