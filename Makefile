@@ -34,7 +34,7 @@ $(BIN)/python:
 		echo "keras_unirec needs Python 3.11 or newer;" \
 			"$(PYTHON) is $$($(PYTHON) --version 2>&1)." \
 			"Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "No virtual environment: is the venv module installed?" \
 			"(Debian, Ubuntu: apt install python3-venv)"; exit 1; }
 
