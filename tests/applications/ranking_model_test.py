@@ -65,7 +65,7 @@ class RankingModelTest(TestCase):
             value[weights == 0] = 7.0  # Whatever stands there.
         pointwise = ku.applications.load("mixformer_tiny", self.schema)
         for weight, other in zip(self.model.weights, pointwise.weights):
-            other.assign(weight)
+            other.assign(weight.numpy().copy())
         self.model.compile(keras.optimizers.SGD(0.5))
         pointwise.compile(keras.optimizers.SGD(0.5))
         first = self.model.train_on_batch(
@@ -247,7 +247,7 @@ class RankingModelTest(TestCase):
             "mixformer_tiny", self.schema, output_activation="sigmoid"
         )
         for weight, other in zip(self.model.weights, model.weights):
-            other.assign(weight)
+            other.assign(weight.numpy().copy())
         self.assertAllClose(
             model(inputs)["is_click"],
             ops.sigmoid(self.model(inputs)["is_click"]),
