@@ -113,8 +113,8 @@ class SyntheticClickLog:
 def synthetic_click_log(
     num_rows=120_000,
     num_users=2_000,
-    num_items=600,
-    num_tags=20,
+    num_items=300,
+    num_tags=12,
     candidates_per_request=4,
     history_length=50,
     num_days=14,
@@ -149,8 +149,9 @@ def synthetic_click_log(
         num_rows: int. Impressions, train and test together, rounded down to
             whole requests. Defaults to `120_000`.
         num_users: int. Defaults to `2_000`.
-        num_items: int. Defaults to `600`.
-        num_tags: int. Defaults to `20`.
+        num_items: int. Defaults to `300`.
+        num_tags: int. More of them make the log harder to learn from.
+            Defaults to `12`.
         candidates_per_request: int. Rows of one request; they share all but
             the item. Defaults to `4`.
         history_length: int. How many watched items a row remembers. Defaults
