@@ -1,13 +1,11 @@
 import keras
-from keras import ops
 
 from keras_unirec import layers
+from keras_unirec.applications import _parts
 from keras_unirec.applications.ranking_model import RankingModel
 from keras_unirec.applications.ranking_model import state_inputs
 from keras_unirec.applications.registry import register_model
 from keras_unirec.layers.embedding.feature_embedding import layer_name
-
-_MIXERS = ("head_mixing", "self_attention", None)
 
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
@@ -117,10 +115,17 @@ class MixFormer(RankingModel):
         dtype=None,
         **kwargs,
     ):
-        _check_parts(
-            schema, num_heads, num_layers, mixer, history_order, readout
+        _parts.check_schema(schema, "MixFormer")
+        _parts.check_positive_integers(
+            num_heads=num_heads, num_layers=num_layers
         )
-        schema.require_adapted()
+        _parts.check_options(
+            mixer=(mixer, _parts.MIXERS),
+            history_order=(history_order, ("concatenate", "time")),
+            readout=(readout, _parts.READOUTS),
+        )
+        if history_order == "time":
+            _check_times(schema)
         width = 8 * num_heads if dim is None else dim
         event_width = width if sequence_dim is None else sequence_dim
         literal = event_width == num_heads * width
@@ -163,8 +168,8 @@ class MixFormer(RankingModel):
             (
                 layers.QueryMixer(
                     hidden_dim,
-                    mixer=_mixer(mixer, num_heads, dtype),
-                    feed_forward=query_feed_forward,
+                    mixer=_parts.mixer_layer(mixer, num_heads, dtype),
+                    feed_forward="swiglu" if query_feed_forward else None,
                     norm=norm,
                     dtype=dtype,
                     name=f"query_mixer_{i}",
@@ -189,10 +194,9 @@ class MixFormer(RankingModel):
 
         # === Halves ===
         user_inputs, item_inputs = schema.inputs()
-        request = embed.request(user_inputs)
-        if not history_lengths:
-            counts = {f"{s.name}.count" for s in schema.sequences}
-            request = {k: v for k, v in request.items() if k not in counts}
+        request = _parts.request_features(
+            embed, schema, user_inputs, history_lengths
+        )
         histories, masks, gaps = [], [], []
         for sequence in schema.sequences:
             events, mask = embed.history(user_inputs, sequence.name)
@@ -225,18 +229,15 @@ class MixFormer(RankingModel):
         x = layers.concatenate(candidates.values())
         if request:
             x = beside(state["state_request"], x)
-        widths = {
-            key: value.shape[-1]
-            for key, value in {**request, **candidates}.items()
-        }
-        x, group_dims = _grouped(x, widths, token_groups, num_heads)
-        x = layers.FeatureTokenizer(
+        x = _parts.tokenize(
+            {**request, **candidates},
+            x,
             width,
-            num_tokens=num_heads if group_dims is None else None,
-            group_dims=group_dims,
-            dtype=dtype,
-            name="tokenizer",
-        )(x)
+            num_heads,
+            token_groups,
+            dtype,
+            argument="num_heads",
+        )
         for i, (query_mixer, cross_attention, output_fusion) in enumerate(
             blocks
         ):
@@ -244,15 +245,13 @@ class MixFormer(RankingModel):
             x = query_mixer(x)
             x = cross_attention(x, history, mask=state["state_history_mask"])
             x = output_fusion(x)
-        if readout == "mean":
-            x = ops.mean(x, axis=-2)
-        else:
-            x = keras.layers.Reshape((-1, num_heads * width))(x)
-        units = (width,) if tower_units is None else tuple(tower_units)
-        outputs = {
-            name: _tower(x, name, units, output_activation, dtype)
-            for name in schema.label_names
-        }
+        outputs = _parts.towers(
+            _parts.read_out(x, readout),
+            schema,
+            (width,) if tower_units is None else tuple(tower_units),
+            output_activation,
+            dtype,
+        )
         item_model = keras.Model(
             {**state, **item_inputs}, outputs, name="item_model"
         )
@@ -313,91 +312,20 @@ class MixFormer(RankingModel):
         }
 
 
-def _check_parts(schema, num_heads, num_layers, mixer, history_order, readout):
-    for columns, what in (
-        (
-            schema.sequences,
-            "at least one `Sequence`: MixFormer reads histories",
-        ),
-        (schema.item, "at least one `item` column: what is ranked"),
-        (schema.labels, "at least one `Label`: what is predicted"),
-    ):
-        if not columns:
-            raise ValueError(f"The schema needs {what}. Received: none")
-    for argument, value in (
-        ("num_heads", num_heads),
-        ("num_layers", num_layers),
-    ):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(
-                f"`{argument}` must be a positive integer. "
-                f"Received: {argument}={value!r}"
-            )
-    for argument, value, legal in (
-        ("mixer", mixer, _MIXERS),
-        ("history_order", history_order, ("concatenate", "time")),
-        ("readout", readout, ("mean", "concatenate")),
-    ):
-        if value not in legal:
-            raise ValueError(
-                f"`{argument}` must be one of {legal}. "
-                f"Received: {argument}={value!r}"
-            )
-    if history_order == "time":
-        untimed = [
-            sequence.name
-            for sequence in schema.sequences
-            if not any(
-                feature.sequence == sequence.name and feature.kind == "gap"
-                for feature in schema.encoded
-            )
-        ]
-        if untimed:
-            raise ValueError(
-                '`history_order="time"` needs a `Timestamp` in every sequence. '
-                f"Received: sequences without one: {untimed}"
-            )
-
-
-def _mixer(mixer, num_heads, dtype):
-    if mixer == "self_attention":
-        return layers.TokenSelfAttention(num_heads, dtype=dtype, name="mixer")
-    if mixer == "head_mixing":
-        return layers.HeadMixing(dtype=dtype, name="mixer")
-    return None
-
-
-def _grouped(x, widths, token_groups, num_heads):
-    """Reorders the concatenated features so that groups are contiguous."""
-    if token_groups is None:
-        return x, None
-    named = [key for group in token_groups for key in group]
-    if len(token_groups) != num_heads or sorted(named) != sorted(widths):
-        raise ValueError(
-            f"`token_groups` must be {num_heads} lists (`num_heads`) that name "
-            f"each of {sorted(widths)} exactly once. "
-            f"Received: token_groups={token_groups}"
+def _check_times(schema):
+    untimed = [
+        sequence.name
+        for sequence in schema.sequences
+        if not any(
+            feature.sequence == sequence.name and feature.kind == "gap"
+            for feature in schema.encoded
         )
-    start, ranges = 0, {}
-    for key, width in widths.items():
-        ranges[key] = list(range(start, start + width))
-        start += width
-    order = [index for key in named for index in ranges[key]]
-    group_dims = [sum(widths[key] for key in group) for group in token_groups]
-    return ops.take(x, order, axis=-1), group_dims
-
-
-def _tower(x, label, units, output_activation, dtype):
-    label = layer_name(label)
-    for i, width in enumerate(units):
-        x = keras.layers.Dense(
-            width, activation="silu", dtype=dtype, name=f"{label}_tower_{i}"
-        )(x)
-    # Logits stay float32 in mixed precision.
-    x = keras.layers.Dense(
-        1, activation=output_activation, dtype="float32", name=f"{label}_logit"
-    )(x)
-    return ops.squeeze(x, axis=-1)
+    ]
+    if untimed:
+        raise ValueError(
+            '`history_order="time"` needs a `Timestamp` in every sequence. '
+            f"Received: sequences without one: {untimed}"
+        )
 
 
 @register_model

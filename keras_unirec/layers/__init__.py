@@ -13,10 +13,18 @@ from keras_unirec.layers.feature_tokenizer import (
     FeatureTokenizer as FeatureTokenizer,
 )
 from keras_unirec.layers.feed_forward import OutputFusion as OutputFusion
+from keras_unirec.layers.feed_forward import PerTokenFFN as PerTokenFFN
 from keras_unirec.layers.feed_forward import SwiGLU as SwiGLU
 from keras_unirec.layers.history import HeadCrossAttention as HeadCrossAttention
 from keras_unirec.layers.history import HistoryEncoder as HistoryEncoder
+from keras_unirec.layers.history import HistoryKeyValue as HistoryKeyValue
 from keras_unirec.layers.history import HistoryMap as HistoryMap
+from keras_unirec.layers.history import HistoryMean as HistoryMean
+from keras_unirec.layers.history import TokenMerge as TokenMerge
+from keras_unirec.layers.history import TransformerEncoder as TransformerEncoder
 from keras_unirec.layers.mixing import HeadMixing as HeadMixing
 from keras_unirec.layers.mixing import QueryMixer as QueryMixer
 from keras_unirec.layers.mixing import TokenSelfAttention as TokenSelfAttention
+from keras_unirec.layers.query import QueryBoosting as QueryBoosting
+from keras_unirec.layers.query import QueryDecoding as QueryDecoding
+from keras_unirec.layers.query import QueryGeneration as QueryGeneration

@@ -1,19 +1,21 @@
-"""The residual connection of a sublayer, in the two forms of the ablation."""
+"""The residual connection of a sublayer, with the norms of the ablations."""
 
 import keras
 
-NORMS = ("pre_rms", "post_layer")
+NORMS = ("pre_rms", "post_layer", None)
 
 
-def check_norm(norm):
+def check_norm(norm, argument="norm"):
     if norm not in NORMS:
         raise ValueError(
-            f"`norm` must be one of {NORMS}. Received: norm={norm}"
+            f"`{argument}` must be one of {NORMS}. Received: {argument}={norm}"
         )
 
 
 def build_norm(norm, shape, dtype, name):
     """Returns the built normalization that `residual` takes."""
+    if norm is None:
+        return None
     if norm == "pre_rms":
         layer = keras.layers.RMSNormalization(dtype=dtype, name=name)
     else:
@@ -23,7 +25,8 @@ def build_norm(norm, shape, dtype, name):
 
 
 def residual(inputs, sublayer, norm, norm_layer):
-    """`f(RMS(x)) + x` for `"pre_rms"`, `LN(f(x) + x)` for `"post_layer"`."""
+    """`f(RMS(x)) + x`, `LN(f(x) + x)`, or, without norm, `f(x) + x`."""
     if norm == "pre_rms":
         return sublayer(norm_layer(inputs)) + inputs
-    return norm_layer(sublayer(inputs) + inputs)
+    outputs = sublayer(inputs) + inputs
+    return outputs if norm is None else norm_layer(outputs)

@@ -2,6 +2,10 @@ import keras
 from keras import ops
 
 from keras_unirec.layers._glorot import glorot
+from keras_unirec.layers.history._attention_weights import attention_weights
+from keras_unirec.layers.history._attention_weights import check_attention
+from keras_unirec.layers.history._kv_mode import check_kv_mode
+from keras_unirec.layers.history._kv_mode import resolve_kv_mode
 
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
@@ -59,16 +63,8 @@ class HeadCrossAttention(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if attention not in ("softmax", "sigmoid"):
-            raise ValueError(
-                '`attention` must be "softmax" or "sigmoid". '
-                f"Received: attention={attention}"
-            )
-        if kv_mode not in ("auto", "absorbed", "projected"):
-            raise ValueError(
-                '`kv_mode` must be "auto", "absorbed" or "projected". '
-                f"Received: kv_mode={kv_mode}"
-            )
+        check_attention(attention)
+        check_kv_mode(kv_mode)
         self.history_map = history_map
         self.attention = attention
         self.kv_mode = kv_mode
@@ -106,25 +102,20 @@ class HeadCrossAttention(keras.layers.Layer):
         )
 
     def call(self, queries, history, mask=None):
-        if self._resolve_kv_mode(queries.shape, history.shape) == "absorbed":
+        mode = resolve_kv_mode(
+            self.kv_mode,
+            queries.shape[1],
+            history.shape[1],
+            lambda candidates, length: key_value_macs(
+                candidates,
+                length,
+                *queries.shape[-2:],
+                None if self.history_map is None else history.shape[-1],
+            ),
+        )
+        if mode == "absorbed":
             return self._absorbed(queries, history, mask) + queries
         return self._projected(queries, history, mask) + queries
-
-    def _resolve_kv_mode(self, queries_shape, history_shape):
-        if self.kv_mode != "auto":
-            return self.kv_mode
-        _, num_candidates, num_heads, dim = queries_shape
-        _, length, event_dim = history_shape
-        if num_candidates is None or length is None:
-            return "absorbed"
-        macs = key_value_macs(
-            num_candidates,
-            length,
-            num_heads,
-            dim,
-            None if self.history_map is None else event_dim,
-        )
-        return min(macs, key=macs.get)
 
     def _projected(self, queries, history, mask):
         events = self._events_by_head(history, queries.shape)
@@ -168,22 +159,9 @@ class HeadCrossAttention(keras.layers.Layer):
 
     def _weights(self, scores, mask, dim):
         """Weights of shape `(requests, candidates, num_heads, length)`."""
-        dtype = scores.dtype
-        scores = ops.cast(scores, "float32") / dim**0.5
-        if mask is None:
-            mask = ops.ones(ops.shape(scores)[-1:], dtype="bool")
-        else:
+        if mask is not None:
             mask = mask[:, None, None, :]
-        if self.attention == "softmax":
-            weights = ops.softmax(ops.where(mask, scores, -1e9), axis=-1)
-        else:
-            num_events = ops.sum(
-                ops.cast(mask, "float32"), axis=-1, keepdims=True
-            )
-            num_events = ops.maximum(num_events, 1.0)
-            weights = ops.sigmoid(scores) * ops.rsqrt(num_events)
-        # A request without events has only padding to spread its weight on.
-        return ops.cast(ops.where(mask, weights, 0.0), dtype)
+        return attention_weights(scores, mask, dim, self.attention)
 
     def compute_mask(self, queries, history, mask=None):
         return None

@@ -14,8 +14,9 @@ class HistoryEncoder(keras.layers.Layer):
 
     Args:
         hidden_dim: int. Hidden width of the network.
-        norm: `"pre_rms"` for `f(RMS(x)) + x`, or `"post_layer"` for
-            `LayerNorm(f(x) + x)`. Defaults to `"pre_rms"`.
+        norm: `"pre_rms"` for `f(RMS(x)) + x`, `"post_layer"` for
+            `LayerNorm(f(x) + x)`, or `None` for `f(x)` alone, without residual:
+            eq. 7 of HyFormer as written. Defaults to `"pre_rms"`.
 
     Input shape:
         `(requests, length, event_dim)`
@@ -29,7 +30,8 @@ class HistoryEncoder(keras.layers.Layer):
     encoder(np.ones((2, 50, 32))).shape  # (2, 50, 32)
     ```
 
-    Reference: [MixFormer, 2026](https://arxiv.org/abs/2602.14110), eq. 5.
+    Reference: [MixFormer, 2026](https://arxiv.org/abs/2602.14110), eq. 5;
+    [HyFormer, 2026](https://arxiv.org/abs/2601.12681), eq. 7.
     """
 
     def __init__(self, hidden_dim, norm="pre_rms", **kwargs):
@@ -56,6 +58,8 @@ class HistoryEncoder(keras.layers.Layer):
             self.layer_norm.build(input_shape)
 
     def call(self, inputs):
+        if self.norm is None:
+            return self.swiglu(inputs)
         if self.norm == "post_layer":
             return self.layer_norm(self.swiglu(inputs) + inputs)
         normalized = ops.rms_normalization(inputs, epsilon=1e-6)

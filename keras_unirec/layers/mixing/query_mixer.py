@@ -3,26 +3,30 @@ import keras
 from keras_unirec.layers._residual import build_norm
 from keras_unirec.layers._residual import check_norm
 from keras_unirec.layers._residual import residual
-from keras_unirec.layers.feed_forward.swiglu import SwiGLU
-from keras_unirec.layers.mixing.head_mixing import HeadMixing
+from keras_unirec.layers.feed_forward._by_name import build_feed_forward
+from keras_unirec.layers.feed_forward._by_name import check_feed_forward
+from keras_unirec.layers.mixing._by_name import mixer_from_config
+from keras_unirec.layers.mixing._by_name import resolve_mixer
 
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
 class QueryMixer(keras.layers.Layer):
     """Mixes the tokens, then refines each with its own feed-forward network.
 
-    `P = Mixer(Norm(X)) + X` and `q_i = SwiGLU_i(Norm(p_i)) + p_i`, where the
-    weights of `SwiGLU_i` belong to token `i`.
+    `P = Mixer(Norm(X)) + X` and `q_i = FFN_i(Norm(p_i)) + p_i`, where the
+    weights of `FFN_i` belong to token `i`. The defaults are the Query Mixer of
+    MixFormer; `feed_forward="gelu"` with `norm="post_layer"` is the block of
+    RankMixer.
 
     Args:
         hidden_dim: int. Hidden width of every feed-forward network.
         mixer: `"head_mixing"`, a layer that maps `(..., num_tokens, dim)` to
             the same shape, or `None`, which removes the first sublayer, so
             that `P = X`. Defaults to `"head_mixing"`.
-        feed_forward: bool. `False` removes the second sublayer. Defaults to
-            `True`.
-        norm: `"pre_rms"` for `f(RMS(x)) + x`, or `"post_layer"` for
-            `LayerNorm(f(x) + x)`. Defaults to `"pre_rms"`.
+        feed_forward: `"swiglu"`, `"gelu"` (two matrices with biases), or
+            `None`, which removes the second sublayer. Defaults to `"swiglu"`.
+        norm: `"pre_rms"` for `f(RMS(x)) + x`, `"post_layer"` for
+            `LayerNorm(f(x) + x)`, or `None`. Defaults to `"pre_rms"`.
 
     Input shape:
         `(..., num_tokens, dim)`
@@ -36,28 +40,23 @@ class QueryMixer(keras.layers.Layer):
     mixer(np.ones((2, 3, 8, 32))).shape  # (2, 3, 8, 32)
     ```
 
-    Reference: [MixFormer, 2026](https://arxiv.org/abs/2602.14110), eq. 3-4.
+    Reference: [MixFormer, 2026](https://arxiv.org/abs/2602.14110), eq. 3-4;
+    [RankMixer, 2025](https://arxiv.org/abs/2507.15551)
     """
 
     def __init__(
         self,
         hidden_dim,
         mixer="head_mixing",
-        feed_forward=True,
+        feed_forward="swiglu",
         norm="pre_rms",
         **kwargs,
     ):
         super().__init__(**kwargs)
         check_norm(norm)
-        if isinstance(mixer, str):
-            if mixer != "head_mixing":
-                raise ValueError(
-                    '`mixer` must be "head_mixing", a layer or None. '
-                    f"Received: mixer={mixer}"
-                )
-            mixer = HeadMixing(dtype=self.dtype_policy, name="mixer")
+        check_feed_forward(feed_forward, optional=True)
         self.hidden_dim = hidden_dim
-        self.mixer = mixer
+        self.mixer = resolve_mixer(mixer, self.dtype_policy)
         self.feed_forward = feed_forward
         self.norm = norm
         self.supports_masking = True
@@ -69,15 +68,14 @@ class QueryMixer(keras.layers.Layer):
             self.mixer_norm = build_norm(
                 self.norm, input_shape, self.dtype_policy, "mixer_norm"
             )
-        if self.feed_forward:
-            self.swiglu = SwiGLU(
+        if self.feed_forward is not None:
+            self.network = build_feed_forward(
+                self.feed_forward,
                 self.hidden_dim,
-                num_heads=input_shape[-2],
-                dtype=self.dtype_policy,
-                name="feed_forward",
+                input_shape,
+                self.dtype_policy,
             )
-            self.swiglu.build(input_shape)
-            self.swiglu_norm = build_norm(
+            self.network_norm = build_norm(
                 self.norm, input_shape, self.dtype_policy, "feed_forward_norm"
             )
 
@@ -85,8 +83,10 @@ class QueryMixer(keras.layers.Layer):
         tokens = inputs
         if self.mixer is not None:
             tokens = residual(tokens, self.mixer, self.norm, self.mixer_norm)
-        if self.feed_forward:
-            tokens = residual(tokens, self.swiglu, self.norm, self.swiglu_norm)
+        if self.feed_forward is not None:
+            tokens = residual(
+                tokens, self.network, self.norm, self.network_norm
+            )
         return tokens
 
     def compute_mask(self, inputs, mask=None):
@@ -105,8 +105,4 @@ class QueryMixer(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        config = dict(config)
-        config["mixer"] = keras.saving.deserialize_keras_object(
-            config.get("mixer")
-        )
-        return super().from_config(config)
+        return super().from_config(mixer_from_config(config))

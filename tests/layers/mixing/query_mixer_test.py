@@ -19,8 +19,8 @@ class QueryMixerTest(TestCase):
         for init_kwargs, num_weights, num_parameters in (
             ({}, 4, 8 + network),
             ({"mixer": None}, 3, network),
-            ({"feed_forward": False}, 1, 8),
-            ({"mixer": None, "feed_forward": False}, 0, 0),
+            ({"feed_forward": None}, 1, 8),
+            ({"mixer": None, "feed_forward": None}, 0, 0),
             ({"norm": "post_layer"}, 6, 16 + network + 8),
         ):
             with self.subTest(**init_kwargs):
@@ -40,13 +40,13 @@ class QueryMixerTest(TestCase):
         layer = layers.QueryMixer(5)
         p = head_mixing(rms_norm(x)) + x
         outputs = layer(x)
-        expected = swiglu(rms_norm(p), layer.swiglu) + p
+        expected = swiglu(rms_norm(p), layer.network) + p
         self.assertAllClose(outputs, expected, atol=1e-5)
 
         layer = layers.QueryMixer(5, norm="post_layer")
         p = layer_norm(head_mixing(x) + x)
         outputs = layer(x)
-        expected = layer_norm(swiglu(p, layer.swiglu) + p)
+        expected = layer_norm(swiglu(p, layer.network) + p)
         self.assertAllClose(outputs, expected, atol=1e-5)
 
     def test_ablations(self):
@@ -54,13 +54,13 @@ class QueryMixerTest(TestCase):
         x = x.astype("float32")
         layer = layers.QueryMixer(5, mixer=None)
         outputs = layer(x)
-        expected = swiglu(rms_norm(x), layer.swiglu) + x
+        expected = swiglu(rms_norm(x), layer.network) + x
         self.assertAllClose(outputs, expected, atol=1e-5)
 
-        layer = layers.QueryMixer(5, feed_forward=False)
+        layer = layers.QueryMixer(5, feed_forward=None)
         self.assertAllClose(layer(x), head_mixing(rms_norm(x)) + x, atol=1e-5)
 
-        layer = layers.QueryMixer(5, mixer=None, feed_forward=False)
+        layer = layers.QueryMixer(5, mixer=None, feed_forward=None)
         self.assertAllClose(layer(x), x)
 
     def test_a_layer_as_mixer(self):
@@ -70,7 +70,7 @@ class QueryMixerTest(TestCase):
         x = x.astype("float32")
         outputs = layer(x)
         p = to_numpy(mixer(rms_norm(x))) + x
-        expected = swiglu(rms_norm(p), layer.swiglu) + p
+        expected = swiglu(rms_norm(p), layer.network) + p
         self.assertAllClose(outputs, expected, atol=1e-5)
         self.assertEqual(len(layer.weights), 4 + 4)
 

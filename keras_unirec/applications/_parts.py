@@ -1,0 +1,135 @@
+"""What the families share between the embeddings and the logits."""
+
+import keras
+from keras import ops
+
+from keras_unirec import layers
+from keras_unirec.layers.embedding.feature_embedding import layer_name
+
+
+def check_schema(schema, family, histories=True):
+    """A ranking model needs something to rank, to predict and to read."""
+    needs = [
+        (schema.item, "at least one `item` column: what is ranked"),
+        (schema.labels, "at least one `Label`: what is predicted"),
+    ]
+    if histories:
+        what = f"at least one `Sequence`: {family} reads histories"
+        needs.insert(0, (schema.sequences, what))
+    for columns, what in needs:
+        if not columns:
+            raise ValueError(f"The schema needs {what}. Received: none")
+    schema.require_adapted()
+
+
+def check_positive_integers(**arguments):
+    for argument, value in arguments.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(
+                f"`{argument}` must be a positive integer. "
+                f"Received: {argument}={value!r}"
+            )
+
+
+def check_options(**arguments):
+    """Each argument is a pair: what was given, and what is legal."""
+    for argument, (value, legal) in arguments.items():
+        if value not in legal:
+            raise ValueError(
+                f"`{argument}` must be one of {legal}. "
+                f"Received: {argument}={value!r}"
+            )
+
+
+MIXERS = ("head_mixing", "self_attention", None)
+
+
+def mixer_layer(mixer, num_heads, dtype):
+    """A new layer for one of `MIXERS`."""
+    if mixer == "self_attention":
+        return layers.TokenSelfAttention(num_heads, dtype=dtype, name="mixer")
+    if mixer == "head_mixing":
+        return layers.HeadMixing(dtype=dtype, name="mixer")
+    return None
+
+
+def request_features(embed, schema, user_inputs, history_lengths):
+    """Embedded user and context columns, by key."""
+    request = embed.request(user_inputs)
+    if history_lengths:
+        return request
+    counts = {f"{sequence.name}.count" for sequence in schema.sequences}
+    return {key: x for key, x in request.items() if key not in counts}
+
+
+def tokenize(features, x, dim, num_tokens, token_groups, dtype, argument):
+    """Tokens `(R, C, num_tokens, dim)` of the concatenated features.
+
+    Args:
+        features: dict of tensors by key, in the order of `x`.
+        x: Tensor `(R, C, width)`, their concatenation.
+        dim, num_tokens: ints.
+        token_groups: None (AutoSplit), or `num_tokens` lists of keys.
+        dtype: Dtype policy.
+        argument: Name of the argument that decides `num_tokens`.
+    """
+    widths = {key: value.shape[-1] for key, value in features.items()}
+    x, group_dims = _grouped(x, widths, token_groups, num_tokens, argument)
+    return layers.FeatureTokenizer(
+        dim,
+        num_tokens=num_tokens if group_dims is None else None,
+        group_dims=group_dims,
+        dtype=dtype,
+        name="tokenizer",
+    )(x)
+
+
+def _grouped(x, widths, token_groups, num_tokens, argument):
+    """Reorders the concatenated features so that groups are contiguous."""
+    if token_groups is None:
+        return x, None
+    named = [key for group in token_groups for key in group]
+    if len(token_groups) != num_tokens or sorted(named) != sorted(widths):
+        raise ValueError(
+            f"`token_groups` must be {num_tokens} lists (`{argument}`) that "
+            f"name each of {sorted(widths)} exactly once. "
+            f"Received: token_groups={token_groups}"
+        )
+    start, ranges = 0, {}
+    for key, width in widths.items():
+        ranges[key] = list(range(start, start + width))
+        start += width
+    order = [index for key in named for index in ranges[key]]
+    group_dims = [sum(widths[key] for key in group) for group in token_groups]
+    return ops.take(x, order, axis=-1), group_dims
+
+
+READOUTS = ("mean", "concatenate")
+
+
+def read_out(tokens, readout):
+    """`(R, C, tokens, dim)` to one vector for each candidate."""
+    if readout == "mean":
+        return ops.mean(tokens, axis=-2)
+    num_tokens, dim = tokens.shape[-2:]
+    return keras.layers.Reshape((-1, num_tokens * dim))(tokens)
+
+
+def towers(x, schema, units, output_activation, dtype):
+    """One tower for each label: a dict of `(R, C)` float32 outputs."""
+    return {
+        name: _tower(x, layer_name(name), units, output_activation, dtype)
+        for name in schema.label_names
+    }
+
+
+def _tower(x, label, units, output_activation, dtype):
+    for i, width in enumerate(units):
+        x = keras.layers.Dense(
+            width, activation="silu", dtype=dtype, name=f"{label}_tower_{i}"
+        )(x)
+    # Logits stay float32 in mixed precision.
+    x = keras.layers.Dense(
+        1, activation=output_activation, dtype="float32", name=f"{label}_logit"
+    )(x)
+    return ops.squeeze(x, axis=-1)

@@ -1,0 +1,378 @@
+import keras
+from keras import ops
+
+from keras_unirec import layers
+from keras_unirec.applications import _histories
+from keras_unirec.applications import _parts
+from keras_unirec.applications import _queries
+from keras_unirec.applications.ranking_model import RankingModel
+from keras_unirec.applications.ranking_model import state_inputs
+from keras_unirec.applications.registry import register_model
+
+
+@keras.saving.register_keras_serializable(package="keras_unirec")
+class HyFormer(RankingModel):
+    """HyFormer: queries that read histories and cross features, in turns.
+
+    Queries are generated once from all features and the means of all
+    histories. In every layer each query reads its own history (Query
+    Decoding); then queries and feature tokens are mixed and refined (Query
+    Boosting), and the first rows, the boosted queries, go on to the next
+    layer. Histories keep their own columns, widths and lengths and meet only
+    in boosting.
+
+    What the paper leaves open: layer l encodes what layer l - 1 has encoded,
+    the first one the events; the feature tokens of every layer are those of
+    the first (eq. 10, 17); there is a residual around decoding; the towers
+    read the concatenation of all boosted tokens.
+
+    Args:
+        schema: `keras_unirec.Schema`, adapted, with at least one history and
+            one item column.
+        num_tokens: int. T = N + M, queries and feature tokens together.
+            Defaults to `16`.
+        dim: int or None. D, the width of a token; a multiple of T where heads
+            are mixed. Defaults to `None`: `8 * num_tokens`.
+        num_layers: int. L. Defaults to `4`.
+        num_queries: int, or dict of int by history: queries that read each
+            history. Defaults to `1`.
+        hidden_ratio: float. Hidden width of the per-token networks, over D.
+            Defaults to `1.5`.
+        feed_forward: `"gelu"` or `"swiglu"`, the per-token networks. Defaults
+            to `"gelu"`.
+        mixer: `"head_mixing"`, `"self_attention"` or `None`: how boosting
+            exchanges information between tokens. Defaults to `"head_mixing"`.
+        num_heads: int. Heads of Query Decoding. Defaults to `4`.
+        head_dim: int or None. Width of a head. Defaults to `None`:
+            `dim / num_heads`.
+        sequence_dim: int, or dict of int by history: width of its events.
+            Defaults to `64`.
+        encoder: `"longer"`, `"transformer"` or `"swiglu"`, or dict of them by
+            history. LONGER encodes the most recent events, which read the
+            whole history; the Transformer encodes all events, at a cost that
+            grows with the square of the length; SwiGLU refines every event on
+            its own. Defaults to `"longer"`.
+        encoder_heads: int. Heads of the first two. Defaults to `4`.
+        encoder_hidden_ratio: float. Hidden width of the encoders' networks,
+            over the width of an event. Defaults to `2`.
+        encoder_norm: `"pre_rms"`, `"post_layer"`, or `None`, with which a
+            SwiGLU encoder is eq. 7 as written, without residual. Defaults to
+            `"pre_rms"`.
+        recent_length: int. L_H, the number of recent events that LONGER
+            encodes. Defaults to `100`.
+        token_merge: int. Number of neighbouring events that are concatenated
+            to one, before encoding. Defaults to `1`.
+        inner_transformer: bool. Whether the merged events first read each
+            other. Defaults to `False`.
+        query_context: `"all"`; `"without_pooling"`, the ablation "Query w/o
+            Seq Pooling Tokens"; or `"target"`, the ablation "Query w/o Nonseq
+            and Seq Pooling Tokens", where queries come from the item columns
+            alone. Defaults to `"all"`.
+        query_tokens: None, or list of indices of the feature tokens that
+            queries are generated from. Defaults to `None`: all.
+        query_hidden_dim: int. Hidden width of the networks that generate the
+            queries. Defaults to `64`.
+        query_compression_dim: int or None. Width to which all that queries
+            are generated from is first compressed. Defaults to `None`.
+        merge_histories: bool. `True` is the ablation "Merge Seq": one history
+            of all events, read by all queries. Defaults to `False`.
+        token_groups: None, or a list of M lists of column names: the semantic
+            groups that become the feature tokens. Defaults to `None`:
+            AutoSplit.
+        norm: `None`, `"pre_rms"` or `"post_layer"`, around decoding and
+            boosting. Defaults to `None`, as the paper is written.
+        attention: `"softmax"` or `"sigmoid"`, see `HeadCrossAttention`.
+            Defaults to `"softmax"`.
+        kv_mode: `"absorbed"`, `"projected"` or `"auto"`. Keys and values are
+            absorbed by the queries, or computed; the result is the same.
+            `"projected"` computes them in the user half and keeps them in its
+            state. Defaults to `"auto"`: the state holds the encoded history,
+            and what costs fewer multiplications decides.
+        position_embedding: bool. Adds learned positions to events, counted
+            from the newest. Defaults to `True`.
+        history_lengths: bool. Whether the numbers of events are features.
+            Defaults to `True`.
+        readout: `"concatenate"` or `"mean"` of the boosted tokens. Defaults to
+            `"concatenate"`.
+        tower_units: Tuple of int or None. Hidden widths of each label's
+            tower. Defaults to `None`: `(dim,)`.
+        output_activation: `None` (logits) or `"sigmoid"`. Defaults to `None`.
+        dtype: Dtype policy. Defaults to the global policy.
+        **kwargs: `name`, and `default_recipe` of `RankingModel`.
+
+    Input shape:
+        dict of encoded columns: request columns `(num_requests,)`, histories
+        `(num_requests, num_events)`, candidate columns
+        `(num_requests, num_candidates)`.
+
+    Output shape:
+        dict of `(num_requests, num_candidates)` float32 by label.
+
+    Example:
+    ```python
+    model = keras_unirec.applications.HyFormer(schema, num_tokens=8, dim=64)
+    model.compile()
+    model.fit(keras_unirec.data.from_pandas(df, schema, shuffle=True))
+    ```
+
+    Reference: [Huang et al., HyFormer](https://arxiv.org/abs/2601.12681)
+    """
+
+    def __init__(
+        self,
+        schema,
+        num_tokens=16,
+        dim=None,
+        num_layers=4,
+        num_queries=1,
+        hidden_ratio=1.5,
+        feed_forward="gelu",
+        mixer="head_mixing",
+        num_heads=4,
+        head_dim=None,
+        sequence_dim=64,
+        encoder="longer",
+        encoder_heads=4,
+        encoder_hidden_ratio=2,
+        encoder_norm="pre_rms",
+        recent_length=100,
+        token_merge=1,
+        inner_transformer=False,
+        query_context="all",
+        query_tokens=None,
+        query_hidden_dim=64,
+        query_compression_dim=None,
+        merge_histories=False,
+        token_groups=None,
+        norm=None,
+        attention="softmax",
+        kv_mode="auto",
+        position_embedding=True,
+        history_lengths=True,
+        readout="concatenate",
+        tower_units=None,
+        output_activation=None,
+        dtype=None,
+        **kwargs,
+    ):
+        _parts.check_schema(schema, "HyFormer")
+        _parts.check_positive_integers(
+            num_tokens=num_tokens, num_layers=num_layers, num_heads=num_heads
+        )
+        _parts.check_options(
+            mixer=(mixer, _parts.MIXERS),
+            query_context=(query_context, _queries.CONTEXTS),
+            readout=(readout, _parts.READOUTS),
+        )
+        queries_of = _queries.queries_by_history(
+            schema, num_queries, merge_histories
+        )
+        num_features = _queries.check_tokens(
+            num_tokens, queries_of, query_tokens
+        )
+        width = 8 * num_tokens if dim is None else dim
+        head_width = _queries.head_width(num_heads, head_dim, width)
+
+        # === Layers ===
+        embed = layers.FeatureEmbedding(schema, dtype=dtype)
+        beside = layers.BesideCandidates(dtype=dtype, name="beside_candidates")
+        boostings = [
+            layers.QueryBoosting(
+                round(hidden_ratio * width),
+                mixer=_parts.mixer_layer(mixer, num_heads, dtype),
+                feed_forward=feed_forward,
+                norm=norm,
+                dtype=dtype,
+                name=f"query_boosting_{i}",
+            )
+            for i in range(num_layers)
+        ]
+
+        # === Halves ===
+        user_inputs, item_inputs = schema.inputs()
+        histories = _histories.encode_histories(
+            embed,
+            schema,
+            user_inputs,
+            num_layers=num_layers,
+            sequence_dim=sequence_dim,
+            encoder=encoder,
+            encoder_heads=encoder_heads,
+            encoder_hidden_ratio=encoder_hidden_ratio,
+            encoder_norm=encoder_norm,
+            recent_length=recent_length,
+            token_merge=token_merge,
+            inner_transformer=inner_transformer,
+            position_embedding=position_embedding,
+            merge_histories=merge_histories,
+            dtype=dtype,
+        )
+        decoders = _queries.Decoders(
+            histories,
+            num_layers,
+            num_heads,
+            head_width,
+            attention=attention,
+            kv_mode=kv_mode,
+            norm=norm,
+            dtype=dtype,
+        )
+        state = decoders.state(histories)
+        if query_context == "all":
+            state["state_summary"] = _histories.summaries(histories, dtype)
+        request = _parts.request_features(
+            embed, schema, user_inputs, history_lengths
+        )
+        if request:
+            state["state_request"] = layers.concatenate(request.values())
+        user_model = keras.Model(user_inputs, state, name="user_model")
+
+        state = state_inputs(state)
+        candidates = embed.candidates(item_inputs)
+        target = layers.concatenate(candidates.values())
+        x = beside(state["state_request"], target) if request else target
+        features = _parts.tokenize(
+            {**request, **candidates},
+            x,
+            width,
+            num_features,
+            token_groups,
+            dtype,
+            argument="num_tokens less the queries",
+        )
+        queries = _queries.generate(
+            features,
+            target,
+            state,
+            query_context,
+            query_tokens,
+            queries_of,
+            hidden_dim=query_hidden_dim,
+            compression_dim=query_compression_dim,
+            dtype=dtype,
+        )
+        for i, boosting in enumerate(boostings):
+            decoded = decoders.decode(i, queries, state)
+            tokens = boosting(ops.concatenate([*decoded, features], axis=-2))
+            queries = _queries.split(tokens, queries_of)
+        outputs = _parts.towers(
+            _parts.read_out(tokens, readout),
+            schema,
+            (width,) if tower_units is None else tuple(tower_units),
+            output_activation,
+            dtype,
+        )
+        item_model = keras.Model(
+            {**state, **item_inputs}, outputs, name="item_model"
+        )
+        super().__init__(
+            schema,
+            user_model,
+            item_model,
+            output_activation=output_activation,
+            dtype=dtype,
+            **kwargs,
+        )
+
+        # === Config ===
+        self.num_tokens = num_tokens
+        self.dim = dim
+        self.num_layers = num_layers
+        self.num_queries = num_queries
+        self.hidden_ratio = hidden_ratio
+        self.feed_forward = feed_forward
+        self.mixer = mixer
+        self.num_heads = num_heads
+        self.head_dim = head_dim
+        self.sequence_dim = sequence_dim
+        self.encoder = encoder
+        self.encoder_heads = encoder_heads
+        self.encoder_hidden_ratio = encoder_hidden_ratio
+        self.encoder_norm = encoder_norm
+        self.recent_length = recent_length
+        self.token_merge = token_merge
+        self.inner_transformer = inner_transformer
+        self.query_context = query_context
+        self.query_tokens = query_tokens
+        self.query_hidden_dim = query_hidden_dim
+        self.query_compression_dim = query_compression_dim
+        self.merge_histories = merge_histories
+        self.token_groups = token_groups
+        self.norm = norm
+        self.attention = attention
+        self.kv_mode = kv_mode
+        self.position_embedding = position_embedding
+        self.history_lengths = history_lengths
+        self.readout = readout
+        self.tower_units = tower_units
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_tokens": self.num_tokens,
+            "dim": self.dim,
+            "num_layers": self.num_layers,
+            "num_queries": self.num_queries,
+            "hidden_ratio": self.hidden_ratio,
+            "feed_forward": self.feed_forward,
+            "mixer": self.mixer,
+            "num_heads": self.num_heads,
+            "head_dim": self.head_dim,
+            "sequence_dim": self.sequence_dim,
+            "encoder": self.encoder,
+            "encoder_heads": self.encoder_heads,
+            "encoder_hidden_ratio": self.encoder_hidden_ratio,
+            "encoder_norm": self.encoder_norm,
+            "recent_length": self.recent_length,
+            "token_merge": self.token_merge,
+            "inner_transformer": self.inner_transformer,
+            "query_context": self.query_context,
+            "query_tokens": self.query_tokens,
+            "query_hidden_dim": self.query_hidden_dim,
+            "query_compression_dim": self.query_compression_dim,
+            "merge_histories": self.merge_histories,
+            "token_groups": self.token_groups,
+            "norm": self.norm,
+            "attention": self.attention,
+            "kv_mode": self.kv_mode,
+            "position_embedding": self.position_embedding,
+            "history_lengths": self.history_lengths,
+            "readout": self.readout,
+            "tower_units": self.tower_units,
+        }
+
+
+@register_model
+def hyformer_tiny(schema, **kwargs):
+    """16 tokens of width 32, 2 layers: trains on a laptop CPU in minutes."""
+    arguments = {
+        "num_tokens": 16,
+        "dim": 32,
+        "num_layers": 2,
+        "hidden_ratio": 2,
+        "num_heads": 2,
+        "sequence_dim": 32,
+        "encoder_heads": 2,
+        "encoder": "swiglu",
+        "query_hidden_dim": 32,
+        "norm": "pre_rms",
+    }
+    return HyFormer(schema, **{**arguments, **kwargs})
+
+
+@register_model
+def hyformer_base(schema, **kwargs):
+    """The paper's size: 16 tokens, 418M parameters on its own features.
+
+    D, the number of layers and the networks' width are not published; these
+    give the published counts.
+    """
+    arguments = {
+        "dim": 1280,
+        "num_layers": 5,
+        "head_dim": 64,
+        "encoder": "longer",
+        "tower_units": (256,),
+        "default_recipe": "paper",
+    }
+    return HyFormer(schema, **{**arguments, **kwargs})

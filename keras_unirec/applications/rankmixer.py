@@ -1,0 +1,235 @@
+import keras
+
+from keras_unirec import layers
+from keras_unirec.applications import _histories
+from keras_unirec.applications import _parts
+from keras_unirec.applications.ranking_model import RankingModel
+from keras_unirec.applications.ranking_model import state_inputs
+from keras_unirec.applications.registry import register_model
+from keras_unirec.layers.embedding.feature_embedding import layer_name
+
+
+@keras.saving.register_keras_serializable(package="keras_unirec")
+class RankMixer(RankingModel):
+    """RankMixer: token mixing and per-token networks on pooled histories.
+
+    A baseline: each history enters as the mean of its events, beside the
+    other features; the concatenation is cut into T tokens. Every block mixes
+    them and gives each its own network, with post-LayerNorm, and the towers
+    read the mean of the tokens.
+
+    Args:
+        schema: `keras_unirec.Schema`, adapted, with at least one item column.
+        num_tokens: int. T. Defaults to `16`.
+        dim: int or None. D; a multiple of T where tokens are mixed. Defaults
+            to `None`: `8 * num_tokens`.
+        num_layers: int. L. Defaults to `2`.
+        hidden_ratio: float. k, the hidden width of the per-token networks,
+            over D. Defaults to `4`.
+        feed_forward: `"gelu"`, or `"swiglu"`. Defaults to `"gelu"`.
+        mixer: `"head_mixing"`, `"self_attention"` or `None`. Defaults to
+            `"head_mixing"`.
+        num_heads: int. Heads of `"self_attention"`. Defaults to `4`.
+        norm: `"post_layer"`, `"pre_rms"` or `None`. Defaults to
+            `"post_layer"`.
+        sequence_dim: int, or dict of int by history: width of its pooled
+            events. Defaults to `64`.
+        token_groups: None, or a list of T lists of column names, the semantic
+            groups; the mean of a history is named `"<history>.mean"`. Defaults
+            to `None`: AutoSplit.
+        history_lengths: bool. Whether the numbers of events are features.
+            Defaults to `True`.
+        readout: `"mean"` or `"concatenate"` of the tokens. Defaults to
+            `"mean"`.
+        tower_units: Tuple of int or None. Hidden widths of each label's
+            tower. Defaults to `None`: `(dim,)`.
+        output_activation: `None` (logits) or `"sigmoid"`. Defaults to `None`.
+        dtype: Dtype policy. Defaults to the global policy.
+        **kwargs: `name`, and `default_recipe` of `RankingModel`.
+
+    Input shape:
+        dict of encoded columns: request columns `(num_requests,)`, histories
+        `(num_requests, num_events)`, candidate columns
+        `(num_requests, num_candidates)`.
+
+    Output shape:
+        dict of `(num_requests, num_candidates)` float32 by label.
+
+    Example:
+    ```python
+    model = keras_unirec.applications.RankMixer(schema, num_tokens=8, dim=64)
+    ```
+
+    Reference: [Zhu et al., RankMixer](https://arxiv.org/abs/2507.15551)
+    """
+
+    def __init__(
+        self,
+        schema,
+        num_tokens=16,
+        dim=None,
+        num_layers=2,
+        hidden_ratio=4,
+        feed_forward="gelu",
+        mixer="head_mixing",
+        num_heads=4,
+        norm="post_layer",
+        sequence_dim=64,
+        token_groups=None,
+        history_lengths=True,
+        readout="mean",
+        tower_units=None,
+        output_activation=None,
+        dtype=None,
+        **kwargs,
+    ):
+        _parts.check_schema(schema, "RankMixer", histories=False)
+        _parts.check_positive_integers(
+            num_tokens=num_tokens, num_layers=num_layers, num_heads=num_heads
+        )
+        _parts.check_options(
+            mixer=(mixer, _parts.MIXERS), readout=(readout, _parts.READOUTS)
+        )
+        dims = _histories.by_history(
+            schema, "sequence_dim", sequence_dim, _parts.check_positive_integers
+        )
+        width = 8 * num_tokens if dim is None else dim
+
+        # === Layers ===
+        embed = layers.FeatureEmbedding(schema, dtype=dtype)
+        beside = layers.BesideCandidates(dtype=dtype, name="beside_candidates")
+        blocks = [
+            layers.QueryMixer(
+                round(hidden_ratio * width),
+                mixer=_parts.mixer_layer(mixer, num_heads, dtype),
+                feed_forward=feed_forward,
+                norm=norm,
+                dtype=dtype,
+                name=f"block_{i}",
+            )
+            for i in range(num_layers)
+        ]
+
+        # === Halves ===
+        user_inputs, item_inputs = schema.inputs()
+        request = _parts.request_features(
+            embed, schema, user_inputs, history_lengths
+        )
+        for sequence in schema.sequences:
+            name = layer_name(sequence.name)
+            events, mask = embed.history(user_inputs, sequence.name)
+            mean = layers.HistoryMean(dtype=dtype, name=f"{name}_mean")
+            # Linear: the mean of projections is the projection of the mean.
+            request[f"{sequence.name}.mean"] = keras.layers.Dense(
+                dims[sequence.name],
+                use_bias=False,
+                dtype=dtype,
+                name=f"{name}_projection",
+            )(mean(events, mask=mask))
+        state = {}
+        if request:
+            state["state_request"] = layers.concatenate(request.values())
+        else:  # A state has the axis of the requests.
+            raise ValueError(
+                "The schema needs a user or context column or a history. "
+                "Received: item columns only"
+            )
+        user_model = keras.Model(user_inputs, state, name="user_model")
+
+        state = state_inputs(state)
+        candidates = embed.candidates(item_inputs)
+        x = beside(
+            state["state_request"], layers.concatenate(candidates.values())
+        )
+        x = _parts.tokenize(
+            {**request, **candidates},
+            x,
+            width,
+            num_tokens,
+            token_groups,
+            dtype,
+            argument="num_tokens",
+        )
+        for block in blocks:
+            x = block(x)
+        outputs = _parts.towers(
+            _parts.read_out(x, readout),
+            schema,
+            (width,) if tower_units is None else tuple(tower_units),
+            output_activation,
+            dtype,
+        )
+        item_model = keras.Model(
+            {**state, **item_inputs}, outputs, name="item_model"
+        )
+        super().__init__(
+            schema,
+            user_model,
+            item_model,
+            output_activation=output_activation,
+            dtype=dtype,
+            **kwargs,
+        )
+
+        # === Config ===
+        self.num_tokens = num_tokens
+        self.dim = dim
+        self.num_layers = num_layers
+        self.hidden_ratio = hidden_ratio
+        self.feed_forward = feed_forward
+        self.mixer = mixer
+        self.num_heads = num_heads
+        self.norm = norm
+        self.sequence_dim = sequence_dim
+        self.token_groups = token_groups
+        self.history_lengths = history_lengths
+        self.readout = readout
+        self.tower_units = tower_units
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_tokens": self.num_tokens,
+            "dim": self.dim,
+            "num_layers": self.num_layers,
+            "hidden_ratio": self.hidden_ratio,
+            "feed_forward": self.feed_forward,
+            "mixer": self.mixer,
+            "num_heads": self.num_heads,
+            "norm": self.norm,
+            "sequence_dim": self.sequence_dim,
+            "token_groups": self.token_groups,
+            "history_lengths": self.history_lengths,
+            "readout": self.readout,
+            "tower_units": self.tower_units,
+        }
+
+
+@register_model
+def rankmixer_tiny(schema, **kwargs):
+    """16 tokens of width 32, 2 blocks: trains on a laptop CPU in a minute."""
+    arguments = {"dim": 32, "num_layers": 2, "sequence_dim": 32}
+    return RankMixer(schema, **{**arguments, **kwargs})
+
+
+@register_model
+def rankmixer_100m(schema, **kwargs):
+    """The paper's 100M size: T = 16, D = 768, L = 2. k is not published."""
+    arguments = {
+        "dim": 768,
+        "hidden_ratio": 2.75,
+        "default_recipe": "paper",
+    }
+    return RankMixer(schema, **{**arguments, **kwargs})
+
+
+@register_model
+def rankmixer_1b(schema, **kwargs):
+    """The paper's 1B size: T = 32, D = 1536, L = 2. k is not published."""
+    arguments = {
+        "num_tokens": 32,
+        "dim": 1536,
+        "hidden_ratio": 3.5,
+        "default_recipe": "paper",
+    }
+    return RankMixer(schema, **{**arguments, **kwargs})

@@ -1,0 +1,90 @@
+import keras
+from keras import ops
+
+from keras_unirec.layers._glorot import glorot
+
+
+@keras.saving.register_keras_serializable(package="keras_unirec")
+class PerTokenFFN(keras.layers.Layer):
+    """Feed-forward network `GELU(x_t W_t + b_t) V_t + c_t`, one per token.
+
+    GELU is the tanh approximation. With `shared=True` one network serves all
+    tokens.
+
+    Args:
+        hidden_dim: int. Width between the two projections.
+        shared: bool. One network for all positions. Defaults to `False`.
+
+    Input shape:
+        `(..., num_tokens, dim)`, or `(..., dim)` with `shared`.
+
+    Output shape:
+        The input shape.
+
+    Example:
+    ```python
+    feed_forward = keras_unirec.layers.PerTokenFFN(128)
+    feed_forward(np.ones((2, 3, 16, 32))).shape  # (2, 3, 16, 32)
+    ```
+
+    Reference: [RankMixer, 2025](https://arxiv.org/abs/2507.15551)
+    """
+
+    def __init__(self, hidden_dim, shared=False, **kwargs):
+        super().__init__(**kwargs)
+        if hidden_dim < 1:
+            raise ValueError(
+                "`hidden_dim` must be positive. "
+                f"Received: hidden_dim={hidden_dim}"
+            )
+        self.hidden_dim = hidden_dim
+        self.shared = shared
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        dim = input_shape[-1]
+        tokens = () if self.shared else (input_shape[-2],)
+        # A bias stands beside every position of its token.
+        spread = () if self.shared else (1,)
+
+        def add(name, fan_in, fan_out):
+            return (
+                self.add_weight(
+                    name=f"{name}_kernel",
+                    shape=(*tokens, fan_in, fan_out),
+                    initializer=glorot(fan_in, fan_out),
+                ),
+                self.add_weight(
+                    name=f"{name}_bias",
+                    shape=(*tokens, *spread, fan_out),
+                    initializer="zeros",
+                ),
+            )
+
+        self.up_kernel, self.up_bias = add("up", dim, self.hidden_dim)
+        self.down_kernel, self.down_bias = add("down", self.hidden_dim, dim)
+
+    def call(self, inputs):
+        if self.shared:
+            return self._network(inputs)
+        # (tokens, positions, dim): one batch of plain matrix products.
+        x = ops.reshape(inputs, (-1, *inputs.shape[-2:]))
+        x = self._network(ops.transpose(x, (1, 0, 2)))
+        return ops.reshape(ops.transpose(x, (1, 0, 2)), ops.shape(inputs))
+
+    def _network(self, x):
+        x = ops.matmul(x, self.up_kernel) + self.up_bias
+        x = ops.gelu(x, approximate=True)
+        return ops.matmul(x, self.down_kernel) + self.down_bias
+
+    def compute_mask(self, inputs, mask=None):
+        return None
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        config = super().get_config()
+        config["hidden_dim"] = self.hidden_dim
+        config["shared"] = self.shared
+        return config
