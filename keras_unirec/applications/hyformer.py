@@ -354,6 +354,7 @@ def hyformer_tiny(schema, **kwargs):
         "sequence_dim": 32,
         "encoder_heads": 2,
         "encoder": "swiglu",
+        "recent_length": 20,
         "query_hidden_dim": 32,
         "norm": "pre_rms",
     }
@@ -362,16 +363,25 @@ def hyformer_tiny(schema, **kwargs):
 
 @register_model
 def hyformer_base(schema, **kwargs):
-    """The paper's size: 16 tokens, 418M parameters on its own features.
+    """The paper's size: 418M parameters on its reference schema.
 
-    D, the number of layers and the networks' width are not published; these
-    give the published counts.
+    Of the sizes, the paper gives 16 tokens, 13 of features and one query for
+    each of three histories. The rest is what its other rows leave over
+    (`docs/sizes.md`): D = 1280 and 5 layers, as self-attention in place of
+    head mixing adds about 4 L D^2; decoding 768 wide, as merging the histories
+    saves two thirds of it; L_H = 200, as a full Transformer costs that much
+    more than LONGER; queries from 80 hidden units, as those from the candidate
+    alone save that much; and 1,824 hidden units (1.425 D) in every per-token
+    network, which completes 418M.
     """
     arguments = {
         "dim": 1280,
         "num_layers": 5,
-        "head_dim": 64,
-        "encoder": "longer",
+        "hidden_ratio": 1.425,
+        "num_heads": 8,
+        "head_dim": 96,
+        "recent_length": 200,
+        "query_hidden_dim": 80,
         "tower_units": (256,),
         "default_recipe": "paper",
     }
