@@ -99,6 +99,46 @@ _USER_COUNTS = ("user", "user_on_device", "user_on_tab", "user_at_hour")
 _ITEM_COUNTS = ("item", "author")
 _CROSS_COUNTS = ("user_x_item", "user_x_author", "user_x_category_2")
 
+# Search: what the user typed, the situation, and narrower ids, so that three
+# columns of an event are 64 wide.
+_QUERY = {
+    "query_category": (4_096, 16),
+    "query_intent": (64, 8),
+    "query_length_bucket": (32, 4),
+    "query_frequency_bucket": (64, 8),
+    "query_source": (32, 4),
+    "query_language": (128, 8),
+    "query_cluster": (16_384, 16),
+    "is_corrected": (2, 4),
+}
+_SEARCH_CONTEXT = ("hour_of_day", "day_of_week", "network_type", "entry_point")
+_SEARCH_NUMBERS = (
+    "session_queries",
+    "session_clicks",
+    "minutes_since_last_query",
+    "queries_since_last_click",
+)
+_DOCUMENT_IDS = {
+    "item_id": (100_000_000, 32),
+    "author_id": (50_000_000, 16),
+    "music_id": (10_000_000, 16),
+}
+_RELEVANCE = (
+    "title_match",
+    "tag_match",
+    "author_match",
+    "semantic_match",
+    "category_match",
+    "recall_score",
+)
+_SEARCH_USER_COUNTS = ("user", "user_on_search", "user_x_query_category")
+_SEARCH_CROSS_COUNTS = (
+    "user_x_item",
+    "user_x_author",
+    "query_x_item",
+    "query_x_author",
+)
+
 
 def paper_schema(name="mixformer"):
     """The reference schema that sizes of a paper are counted on.
@@ -119,12 +159,24 @@ def paper_schema(name="mixformer"):
     wide (`D_ns`), about half of them the user's, so that the paper's rule for
     the user-item decoupled heads gives its ratio of 1:1.
 
+    `"hyformer"`: the HyFormer paper says "user features, query features,
+    document features, cross-features, and several sequential features" of a
+    video search: a long-term sequence of searches and clicks, "with an upper
+    bound of 3000 adopted", and the "top-50" events of search and of the feed
+    that fit the query. Side information of the first is "item ID, search
+    query textnet classification, and timestamp", 64 wide. Here: 118 columns
+    of the user, 50 of the query and the context, 85 of the document, 134 of
+    the user or the query with the document; histories `long_term`, `search`
+    and `feed`, each with three columns, 64 wide (the feed has the author in
+    place of the category of the query); the label `click`. Concatenated, the
+    embeddings of a candidate are 3,291 wide.
+
     The numbers of ids are plausible, and only the embedding parameters, which
     the papers do not count, depend on them. The schema is adapted: numbers
     have mean 0 and deviation 1.
 
     Args:
-        name: `"mixformer"`. Defaults to `"mixformer"`.
+        name: `"mixformer"` or `"hyformer"`. Defaults to `"mixformer"`.
 
     Returns:
         `keras_unirec.Schema`.
@@ -132,18 +184,14 @@ def paper_schema(name="mixformer"):
     Raises:
         ValueError: If there is no schema of this name.
 
-    Reference: [MixFormer](https://arxiv.org/abs/2602.14110), 3.2, 4.1
+    Reference: [MixFormer](https://arxiv.org/abs/2602.14110), 3.2, 4.1;
+    [HyFormer](https://arxiv.org/abs/2601.12681), 4.1.1, 4.3.2
     """
     if name not in _SCHEMAS:
         raise ValueError(
             f"`name` must be one of {sorted(_SCHEMAS)}. Received: name={name!r}"
         )
     return _SCHEMAS[name]()
-
-
-def paper_schema_names():
-    """Names that `paper_schema` knows."""
-    return tuple(_SCHEMAS)
 
 
 def _mixformer():
@@ -188,6 +236,66 @@ def _mixformer():
     )
 
 
+def _hyformer():
+    def events(name, max_length, *features):
+        return Sequence(
+            name,
+            max_length=max_length,
+            features=[
+                Categorical(f"{name}_item_id", share_with="item_id"),
+                *features,
+                Timestamp(f"{name}_time", unit="s", embedding_dim=16),
+            ],
+        )
+
+    def of_query(name):
+        return Categorical(
+            f"{name}_query_category", share_with="query_category"
+        )
+
+    user = [
+        *_hashed(_USER_IDS),
+        *_identity(_USER_PROFILE),
+        *_numbers(_counts(_SEARCH_USER_COUNTS)),
+    ]
+    query = [
+        *_hashed({"query_id": (50_000_000, 32)}),
+        Categorical("query_words", 262_144, 16, max_length=8),
+        *_identity(_QUERY),
+        *_numbers(_counts(("query",))),
+    ]
+    context = [
+        *_identity({name: _CONTEXT[name] for name in _SEARCH_CONTEXT}),
+        *_numbers(_SEARCH_NUMBERS),
+    ]
+    document = [
+        *_hashed(_DOCUMENT_IDS),
+        *_identity(_ITEM_PROFILE),
+        Categorical("tags", 65_536, 16, max_length=8),
+        Categorical("title_words", share_with="query_words", max_length=16),
+        *_numbers(_counts(_ITEM_COUNTS)),
+    ]
+    cross = _numbers((*_RELEVANCE, *_counts(_SEARCH_CROSS_COUNTS)))
+    return Schema(
+        user=user,
+        context=query + context,
+        item=document + cross,
+        sequences=[
+            events("long_term", 3_000, of_query("long_term")),
+            events("search", 50, of_query("search")),
+            events(
+                "feed",
+                50,
+                Categorical("feed_author_id", share_with="author_id"),
+            ),
+        ],
+        labels=[Label("click")],
+        request_id="request_id",
+        group_id="user_id",
+        timestamp=Timestamp("request_time", unit="s"),
+    )
+
+
 def _identity(columns):
     return [Categorical(name, n, dim) for name, (n, dim) in columns.items()]
 
@@ -214,4 +322,4 @@ def _counts(subjects):
     ]
 
 
-_SCHEMAS = {"mixformer": _mixformer}
+_SCHEMAS = {"mixformer": _mixformer, "hyformer": _hyformer}

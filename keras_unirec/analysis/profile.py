@@ -9,7 +9,6 @@ from keras import tree
 
 from keras_unirec.analysis import _matmuls
 from keras_unirec.analysis.paper_schema import paper_schema
-from keras_unirec.analysis.paper_schema import paper_schema_names
 
 _TABLE = re.compile(r"(^|/)embeddings$")
 
@@ -49,15 +48,19 @@ def profile(
     The parameters fit. The FLOPs fit within 7 % with a feed-forward on events
     of half the width (`sequence_hidden_dim`), which the paper does not give
     and which holds 0.6 % of the parameters and 70 % of the FLOPs: see
-    `docs/sizes.md`.
+    `docs/sizes.md`, also for HyFormer, whose tables have 1,000 events in the
+    long history: `history_length={"long_term": 1_000}`. `hyformer_*` and
+    `longer_rankmixer_*` are counted on its schema, `rankmixer_*` on that of
+    MixFormer.
 
     Args:
         model: Name of a model (`keras_unirec.applications.list_models`), a
             `RankingModel`, or any built Keras model or layer.
         batch_size: int. Number of requests (first axis). Defaults to `1`.
         candidates: int. Number of candidates of each. Defaults to `1`.
-        history_length: optional int. Number of events of every history.
-            Defaults to `None`: the `max_length` of each.
+        history_length: optional int, the number of events of every history,
+            or dict of int by history; one that it does not name has its
+            `max_length`. Defaults to `None`: the `max_length` of each.
         training: bool. Whether to count the backward pass too. The optimizer
             has no matrix products. Defaults to `False`.
         inputs: optional structure of `keras.KerasTensor` (or anything with a
@@ -328,11 +331,20 @@ def _models_within(model):
 
 def _encoded_inputs(schema, batch_size, candidates, history_length):
     lengths = {s.name: s.max_length for s in schema.sequences}
+    if not isinstance(history_length, dict):
+        history_length = dict.fromkeys(lengths, history_length)
+    unknown = sorted(set(history_length) - set(lengths), key=str)
+    if unknown:
+        raise ValueError(
+            "`history_length` names histories that the schema does not have, "
+            f"which has {sorted(lengths)}. Received: {unknown}"
+        )
     inputs = {}
     for encoded in schema.encoded:
         axis = candidates
         if encoded.sequence is not None:
-            axis = history_length or lengths[encoded.sequence]
+            name = encoded.sequence
+            axis = history_length.get(name) or lengths[name]
         shape = tuple(axis if s is None else s for s in encoded.shape)
         inputs[encoded.key] = keras.KerasTensor(
             (batch_size, *shape), encoded.dtype
@@ -341,6 +353,12 @@ def _encoded_inputs(schema, batch_size, candidates, history_length):
 
 
 def _own_inputs(model, batch_size, history_length):
+    if isinstance(history_length, dict):
+        raise ValueError(
+            "`history_length` must be one number: the histories of "
+            f"`{model.name}`, which has no schema, have no names. "
+            f"Received: history_length={history_length}"
+        )
     try:
         own = model.input
     except AttributeError as error:
@@ -367,13 +385,23 @@ def _own_inputs(model, batch_size, history_length):
 # === By name ===
 
 
+# The schema that the sizes of a family are counted on: that of its paper, or
+# of the paper that compares itself with it.
+_REFERENCES = {
+    "mixformer": "mixformer",
+    "rankmixer": "mixformer",
+    "longer_rankmixer": "hyformer",
+    "hyformer": "hyformer",
+}
+
+
 def _reference_schema(model):
-    for name in paper_schema_names():
-        if name in model:
-            return paper_schema(name)
+    families = [family for family in _REFERENCES if family in model]
+    if families:
+        return paper_schema(_REFERENCES[max(families, key=len)])
     raise ValueError(
-        f"There is no reference schema for {model!r}, only for "
-        f"{list(paper_schema_names())}. Give `schema`, or a model. "
+        f"There is no reference schema for {model!r}, only for models of "
+        f"{sorted(_REFERENCES)}. Give `schema`, or a model. "
         f"Received: model={model!r}"
     )
 
@@ -411,6 +439,8 @@ def _role(name):
     for role in ("embedding", "number"):
         if name.endswith(f"_{role}"):
             return f"{role}s"
+    # Of the layers with a number, these end in the name of a history.
+    name = re.sub(r"^(query_decoding|key_value)_\d+", r"\1", name)
     return re.sub(r"_\d+$", "", name)
 
 

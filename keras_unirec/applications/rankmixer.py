@@ -214,7 +214,7 @@ def rankmixer_tiny(schema, **kwargs):
 
 @register_model
 def rankmixer_100m(schema, **kwargs):
-    """The paper's 100M size: T = 16, D = 768, L = 2. k is not published."""
+    """The paper's 107M: T = 16, D = 768, L = 2 as published; k fits them."""
     arguments = {
         "dim": 768,
         "hidden_ratio": 2.75,
@@ -225,11 +225,11 @@ def rankmixer_100m(schema, **kwargs):
 
 @register_model
 def rankmixer_1b(schema, **kwargs):
-    """The paper's 1B size: T = 32, D = 1536, L = 2. k is not published."""
+    """The paper's 1.1B: T = 32, D = 1536, L = 2 as published; k fits them."""
     arguments = {
         "num_tokens": 32,
         "dim": 1536,
-        "hidden_ratio": 3.5,
+        "hidden_ratio": 3.625,
         "default_recipe": "paper",
     }
     return RankMixer(schema, **{**arguments, **kwargs})

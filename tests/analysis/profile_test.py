@@ -124,6 +124,21 @@ class ProfileTest(TestCase):
         self.assertEqual(more.item_flops, 5 * one.item_flops)
         self.assertEqual(one.flops, 4 * profile(model).flops_per_sample)
 
+    def test_lengths_of_some_histories(self):
+        model = ku.applications.load("mixformer_tiny", small_schema())
+        full = profile(model)
+        self.assertEqual(profile(model, history_length={}), full)
+        lengths = {"watched": 8, "liked": 4}  # Of the schema.
+        self.assertEqual(profile(model, history_length=lengths), full)
+        flops = [
+            profile(model, history_length={"watched": n}).flops
+            for n in (2, 4, 8)
+        ]
+        self.assertEqual(flops[2], full.flops)
+        self.assertEqual(2 * (flops[1] - flops[0]), flops[2] - flops[1])
+        both = profile(model, history_length={"watched": 4, "liked": 4})
+        self.assertEqual(both, profile(model, history_length=4))
+
     def test_training_counts_about_three_times_forward(self):
         model = ku.applications.load("mixformer_tiny", small_schema())
         forward = profile(model, batch_size=4)
@@ -230,6 +245,18 @@ class ProfileTest(TestCase):
         for regex, function in [
             ("`batch_size`", lambda: profile(model, batch_size=0)),
             ("`history_length`", lambda: profile(model)),
+            (
+                "`history_length` must be one number",
+                lambda: profile(model, history_length={"ids": 3}),
+            ),
+            (
+                r"\['liked', 'watched'\]. Received: \['seen'\]",
+                lambda: profile(
+                    "mixformer_tiny",
+                    schema=small_schema(),
+                    history_length={"watched": 3, "seen": 3},
+                ),
+            ),
             ("`inputs`", lambda: profile(layer)),
             ("`model` must be", lambda: profile(unbuilt)),
             ("no reference schema", lambda: profile("nothing")),
@@ -255,5 +282,8 @@ class PaperSchemaTest(TestCase):
 
     def test_unknown(self):
         self.assertRaisesRegex(
-            ValueError, r"\['mixformer'\]", paper_schema, "rankmixer"
+            ValueError,
+            r"\['hyformer', 'mixformer'\]",
+            paper_schema,
+            "rankmixer",
         )

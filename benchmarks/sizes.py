@@ -1,0 +1,154 @@
+"""Parameters and FLOPs of the published rows that exist as options.
+
+    python benchmarks/sizes.py --out benchmarks/results/sizes.json
+
+Counts HyFormer's Tables 1 and 2 and RankMixer's sizes, on the reference
+schemas and in the units of the papers, beside what they print. No weight is
+allocated; a row takes a few seconds.
+"""
+
+import argparse
+import json
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from keras_unirec.analysis import profile  # noqa: E402
+
+# "1k": the setting of Table 3 whose AUC is that of Table 1.
+LENGTHS = {"long_term": 1_000}
+TRANSFORMER = {"encoder": "transformer"}
+SELF_ATTENTION = {"mixer": "self_attention"}
+
+# (row, model, options, parameters in millions, FLOPs in the unit)
+TABLES = {
+    "hyformer_table_1": [
+        ("LONGER, RankMixer", "longer_rankmixer_base", {}, 386, 3.5),
+        (
+            "LONGER, Full Transformer",
+            "longer_rankmixer_base",
+            SELF_ATTENTION,
+            416,
+            6.2,
+        ),
+        (
+            "Full Transformer, RankMixer",
+            "longer_rankmixer_base",
+            TRANSFORMER,
+            388,
+            6.6,
+        ),
+        (
+            "Full Transformer, Full Transformer",
+            "longer_rankmixer_base",
+            {**TRANSFORMER, **SELF_ATTENTION},
+            418,
+            9.3,
+        ),
+        ("HyFormer", "hyformer_base", {}, 418, 3.9),
+    ],
+    "hyformer_table_2": [
+        ("HyFormer", "hyformer_base", {}, 418, 3.9),
+        (
+            "Query w/o Seq Pooling Tokens",
+            "hyformer_base",
+            {"query_context": "without_pooling"},
+            415,
+            3.9,
+        ),
+        (
+            "Query w/o Nonseq and Seq Pooling Tokens",
+            "hyformer_base",
+            {"query_context": "target"},
+            414,
+            3.8,
+        ),
+        (
+            "BaseArch w/ Global Tokens",
+            "longer_rankmixer_base",
+            {"query_context": "all"},
+            505,
+            3.6,
+        ),
+        ("BaseArch w/o Global Tokens", "longer_rankmixer_base", {}, 387, 3.5),
+        (
+            "HyFormer + Merge Seq",
+            "hyformer_base",
+            {"merge_histories": True},
+            397,
+            3.9,
+        ),
+    ],
+    "rankmixer_table_1": [
+        ("RankMixer-100M", "rankmixer_100m", {}, 107, 233),
+        ("RankMixer-1B", "rankmixer_1b", {}, 1_100, 2_106),
+    ],
+}
+# Of `Profile.paper_units`: the key, and what it is.
+UNITS = {
+    "hyformer_table_1": ("hyformer", "TFLOPs"),
+    "hyformer_table_2": ("hyformer", "TFLOPs"),
+    "rankmixer_table_1": ("mixformer", "GFLOPs"),
+}
+
+
+def count(table, row, model, options, parameters, flops):
+    unit, name = UNITS[table]
+    lengths = LENGTHS if unit == "hyformer" else None
+    result = profile(model, history_length=lengths, **options)
+    ours = result.paper_units()[unit]
+    print(
+        f"{row:40} {result.dense_parameters / 1e6:8,.1f}M "
+        f"(paper {parameters:5,}M, "
+        f"{result.dense_parameters / 1e6 / parameters - 1:+6.1%})  "
+        f"{ours:8,.2f} {name} (paper {flops:5,}, {ours / flops - 1:+6.1%})",
+        flush=True,
+    )
+    counts = {
+        "row": row,
+        "model": model,
+        "options": options,
+        "parameters": result.dense_parameters,
+        "paper_parameters": parameters * 1_000_000,
+        "flops": ours,
+        "paper_flops": flops,
+        "unit": name,
+    }
+    return counts, result
+
+
+def parts(result):
+    """Of one sample, forward, 2 per multiply-accumulate."""
+    return [
+        {
+            "part": part.name,
+            "parameters": part.dense_parameters,
+            "flops": part.flops,
+        }
+        for part in result.grouped()
+        if part.dense_parameters or part.flops
+    ]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", help="path of a JSON file")
+    args = parser.parse_args()
+    report = {"hyformer_history_length": LENGTHS, "parts": {}}
+    for table, rows in TABLES.items():
+        print(table)
+        report[table] = []
+        for row in rows:
+            counts, result = count(table, *row)
+            report[table].append(counts)
+            if not counts["options"]:
+                report["parts"][counts["model"]] = parts(result)
+    if args.out:
+        os.makedirs(os.path.dirname(args.out) or ".", exist_ok=True)
+        with open(args.out, "w") as file:
+            json.dump(report, file, indent=2)
+            file.write("\n")
+
+
+if __name__ == "__main__":
+    main()
