@@ -1,27 +1,62 @@
-"""Cost of a training step of MixFormer blocks against the length of histories.
+"""Cost of a training step of the blocks of a model against the history.
 
     python benchmarks/history_length.py --out benchmarks/results/history_length
+    python benchmarks/history_length.py --model hyformer --out ...
+    python benchmarks/history_length.py --model hyformer --recent 100 --out ...
 
-Writes a JSON file and a plot. The model is fixed: events of width `dim`, one
-map for all layers, several candidates per request. Time should be a line in
-the length, and no tensor have `(requests * candidates, length, width)`
-elements: the largest one is read off the traced step, whose shapes are all
-static.
+Writes a JSON file and a plot. The model is fixed. Time and memory should be
+lines in the length, and no tensor have `(requests * candidates, length,
+width)` elements: the largest one is read off the traced step, whose shapes are
+all static. Each length is a process of its own, for the peak of its memory.
+`--recent L` is HyFormer with the LONGER encoder on L events; without it, with
+the SwiGLU encoder.
 """
 
 import argparse
 import json
 import os
+import resource
 import statistics
+import subprocess
+import sys
 
 import numpy as np
-import tensorflow as tf
-import train_step
 
-LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192)
+SHAPES = {
+    "mixformer": {
+        "batch": 16,
+        "candidates": 4,
+        "heads": 8,
+        "dim": 64,
+        "layers": 2,
+        "event_dim": 64,
+        "event_hidden": 64,
+        "hidden": 320,
+        "lengths": (128, 256, 512, 1024, 2048, 4096, 8192),
+    },
+    "hyformer": {
+        "batch": 32,
+        "candidates": 1,
+        "queries": 3,
+        "features": 13,
+        "heads": 4,
+        "dim": 256,
+        "layers": 4,
+        "event_dim": 64,
+        "event_hidden": 128,
+        "hidden": 384,
+        "lengths": (375, 750, 1500, 3000, 6000),
+    },
+}
 
 
 def measure(args):
+    import train_step
+
+    train_step.tf.config.threading.set_intra_op_parallelism_threads(
+        train_step.THREADS
+    )
+    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     batch = train_step.make_batch(args, args.candidates)
     step = train_step.make_step(args, batch, jit=False)
     graph = step.get_concrete_function(*batch).graph
@@ -33,6 +68,7 @@ def measure(args):
     for _ in range(2):
         step(*batch)
     times = [train_step.seconds(step, *batch) for _ in range(args.steps)]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     events = args.batch * args.length * args.event_dim
     return {
         "length": args.length,
@@ -41,6 +77,8 @@ def measure(args):
             "min": min(times),
             "max": max(times),
         },
+        "peak_gib": peak / 2**20,
+        "peak_gib_of_the_step": (peak - start) / 2**20,
         "largest_tensor": largest,
         "events": events,
         "events_for_every_candidate": events * args.candidates,
@@ -54,52 +92,62 @@ def plot(results, fixed, price, path):
     from matplotlib import pyplot as plt
 
     lengths = [r["length"] for r in results]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4))
     times = [r["seconds"]["median"] for r in results]
     left.plot(lengths, times, "o-", label="measured")
     fit = [fixed + price * t for t in lengths]
     left.plot(lengths, fit, ":", label="fixed cost + price x events")
     left.set_ylabel("seconds per training step")
+    middle.plot(lengths, [r["peak_gib_of_the_step"] for r in results], "o-")
+    middle.set_ylabel("GiB of memory that steps take at their peak")
     for key, label in (
         ("largest_tensor", "largest tensor of the step"),
-        ("events_for_every_candidate", "events x candidates (never held)"),
+        ("events_for_every_candidate", "events x candidates"),
     ):
         right.plot(
             lengths, [r[key] * 4 / 2**20 for r in results], "o-", label=label
         )
     right.set_ylabel("MiB")
-    for axis in (left, right):
+    for axis in (left, middle, right):
         axis.set_xlabel("events per history")
         axis.set_xscale("log", base=2)
         axis.set_yscale("log", base=2)
         axis.grid(alpha=0.3)
-        axis.legend()
+    left.legend()
+    right.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--batch", type=int, default=16, help="requests")
-    parser.add_argument("--candidates", type=int, default=4)
-    parser.add_argument("--heads", type=int, default=8)
-    parser.add_argument("--dim", type=int, default=64)
-    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--model", choices=SHAPES, default="mixformer")
+    parser.add_argument("--recent", type=int, default=0)
     parser.add_argument("--steps", type=int, default=9)
+    parser.add_argument("--length", type=int, help="one length, as JSON")
     parser.add_argument("--out", help="path without extension")
     args = parser.parse_args()
-    args.event_dim = args.event_hidden = args.dim
-    args.head_hidden = 5 * args.dim
-    shapes = dict(vars(args))
-    tf.config.threading.set_intra_op_parallelism_threads(train_step.THREADS)
+    shapes = {**SHAPES[args.model], "recent": args.recent}
+    vars(args).update(shapes)
+    if args.length is not None:
+        print(json.dumps(measure(args)))
+        return
 
     results = []
-    for args.length in LENGTHS:
-        result = measure(args)
+    for length in args.lengths:
+        output = subprocess.run(
+            [sys.executable, *sys.argv, "--length", str(length)],
+            stdout=subprocess.PIPE,
+            check=True,
+            text=True,
+        ).stdout
+        result = json.loads(output.splitlines()[-1])
         results.append(result)
         print(
-            f"T={args.length:5}  {result['seconds']['median']:.3f} s  "
-            f"{result['seconds']['median'] / args.length * 1e6:6.1f} us/event  "
+            f"T={length:5}  {result['seconds']['median']:.3f} s  "
+            f"{result['seconds']['median'] / length * 1e6:6.1f} us/event  "
+            f"peak {result['peak_gib']:.2f} GiB, "
+            f"{result['peak_gib_of_the_step']:.2f} of the step  "
             f"largest tensor {result['largest_tensor'] * 4 / 2**20:.1f} MiB",
             flush=True,
         )
@@ -116,7 +164,8 @@ def main():
     if args.out:
         os.makedirs(os.path.dirname(args.out) or ".", exist_ok=True)
         report = {
-            "shapes": {k: v for k, v in shapes.items() if k != "out"},
+            "model": args.model,
+            "shapes": shapes,
             "fixed_seconds": fixed,
             "seconds_per_event": price,
             "r_squared": r_squared,

@@ -1,6 +1,8 @@
-"""Time and utilization of one training step of MixFormer blocks.
+"""Time and utilization of one training step of the blocks of a model.
 
     python benchmarks/train_step.py --out benchmarks/results/train_step.json
+    python benchmarks/train_step.py --model hyformer
+    python benchmarks/train_step.py --model rankmixer
 
 A step is forward, backward (to the weights and to both inputs, where a model
 has its embeddings) and the optimizer. Utilization is the matrix products of
@@ -28,54 +30,193 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from keras_unirec import layers  # noqa: E402
+from keras_unirec.layers.query.query_decoding import decoding_macs  # noqa: E402
 
-REFERENCE_SECONDS = 1.16  # A public PyTorch implementation, same shapes.
 
-
-class MixFormerBlocks(keras.Model):
-    """Two inputs to one logit, through blocks as in eq. 3-9."""
+class Blocks(keras.Model):
+    """Tokens (and a history) to one logit."""
 
     def __init__(self, args):
         super().__init__()
-        history_map = None
-        if args.event_dim != args.heads * args.dim:
-            history_map = layers.HistoryMap(args.heads, args.dim)
-        self.blocks = [
-            (
-                layers.QueryMixer(args.head_hidden),
-                layers.HistoryEncoder(args.event_hidden),
-                layers.HeadCrossAttention(history_map),
-                layers.OutputFusion(args.head_hidden),
-            )
-            for _ in range(args.layers)
-        ]
+        self.blocks = [self.block(args) for _ in range(args.layers)]
         self.head = keras.layers.Dense(1)
+
+    def logit(self, tokens):
+        return self.head(keras.ops.mean(tokens, axis=-2))[..., 0]
+
+
+class MixFormerBlocks(Blocks):
+    """Eq. 3-9 of MixFormer."""
+
+    reference_seconds = 1.16  # A public PyTorch implementation, same shapes.
+    shapes = {
+        "batch": 256,
+        "heads": 16,
+        "dim": 32,
+        "layers": 2,
+        "length": 100,
+        "event_dim": 512,
+        "event_hidden": 128,
+        "hidden": 128,
+    }
+
+    def __init__(self, args):
+        self.history_map = None
+        if args.event_dim != args.heads * args.dim:
+            self.history_map = layers.HistoryMap(args.heads, args.dim)
+        super().__init__(args)
+
+    def block(self, args):
+        return (
+            layers.QueryMixer(args.hidden),
+            layers.HistoryEncoder(args.event_hidden),
+            layers.HeadCrossAttention(self.history_map),
+            layers.OutputFusion(args.hidden),
+        )
 
     def call(self, tokens, history, mask):
         for mixer, encoder, attention, fusion in self.blocks:
             read = attention(mixer(tokens), encoder(history), mask=mask)
             tokens = fusion(read)
-        return self.head(keras.ops.mean(tokens, axis=-2))[..., 0]
+        return self.logit(tokens)
+
+    @staticmethod
+    def num_tokens(args):
+        return args.heads
+
+    @staticmethod
+    def block_macs(args):
+        """Literal events, whose slices are the heads, absorbed."""
+        width = args.heads * args.dim
+        network = 3 * args.heads * args.dim * args.hidden
+        encoder = 3 * args.length * width * args.event_hidden
+        key_value = 2 * args.heads * args.dim**2
+        attention = 2 * args.length * width
+        return 2 * network + encoder + key_value + attention
 
 
-def forward_macs(args):
-    """Multiply-accumulates of one sample's forward pass, without padding.
+class HyFormerBlocks(Blocks):
+    """Eq. 7-17 of HyFormer: queries first among the tokens."""
 
-    One candidate and literal events, whose slices are the heads: keys and
-    values are absorbed, so that their kernels run once and not per event.
-    """
-    width = args.heads * args.dim
-    network = 3 * args.heads * args.dim * args.head_hidden
-    encoder = 3 * args.length * width * args.event_hidden
-    key_value = 2 * args.heads * args.dim**2
-    attention = 2 * args.length * width
-    block = 2 * network + encoder + key_value + attention
-    return args.layers * block + args.dim
+    reference_seconds = 1.49
+    shapes = {
+        "batch": 256,
+        "queries": 6,
+        "features": 10,
+        "heads": 4,
+        "dim": 256,
+        "layers": 2,
+        "length": 100,
+        "event_dim": 256,
+        "event_hidden": 512,
+        "hidden": 1024,
+        "recent": 0,
+    }
+
+    def __init__(self, args):
+        super().__init__(args)
+        self.num_queries = args.queries
+        # The LONGER encoder for the most recent events, or SwiGLU for all.
+        self.recent = args.recent and layers.HistoryMerge(args.recent)
+
+    def block(self, args):
+        key_value = layers.HistoryKeyValue(args.heads, args.dim // args.heads)
+        return (
+            layers.TransformerEncoder(args.heads, args.event_hidden)
+            if args.recent
+            else layers.HistoryEncoder(args.event_hidden),
+            layers.QueryDecoding(key_value),
+            layers.QueryBoosting(args.hidden),
+        )
+
+    def call(self, tokens, history, mask):
+        queries = tokens[:, :, : self.num_queries]
+        features = tokens[:, :, self.num_queries :]
+        events, events_mask = history, mask
+        if self.recent:
+            events, events_mask = self.recent([history], [mask])
+        for encoder, decoding, boosting in self.blocks:
+            if self.recent:
+                events = encoder(events, history, mask=mask)
+            else:
+                events = encoder(events)
+            decoded = decoding(queries, events, mask=events_mask)
+            tokens = keras.ops.concatenate([decoded, features], axis=-2)
+            tokens = boosting(tokens)
+            queries = tokens[:, :, : self.num_queries]
+        return self.logit(tokens)
+
+    @staticmethod
+    def num_tokens(args):
+        return args.queries + args.features
+
+    @staticmethod
+    def block_macs(args):
+        event = args.event_dim
+        encoded = args.recent or args.length
+        decoding = min(
+            decoding_macs(
+                args.queries,
+                encoded,
+                args.heads,
+                args.dim // args.heads,
+                event,
+            ).values()
+        )
+        decoding += 2 * args.queries * args.dim**2
+        if args.recent:
+            encoder = args.recent * 2 * event * (event + args.event_hidden)
+            encoder += 2 * args.length * event * (event + args.recent)
+        else:
+            encoder = 3 * args.length * event * args.event_hidden
+        tokens = args.queries + args.features
+        return encoder + decoding + 2 * tokens * args.dim * args.hidden
+
+
+class RankMixerBlocks(Blocks):
+    """Token mixing and per-token networks; no history."""
+
+    reference_seconds = 0.20
+    shapes = {
+        "batch": 256,
+        "tokens": 16,
+        "dim": 256,
+        "layers": 2,
+        "hidden": 1024,
+        "length": 1,
+        "event_dim": 1,
+    }
+
+    def block(self, args):
+        return layers.QueryMixer(
+            args.hidden, feed_forward="gelu", norm="post_layer"
+        )
+
+    def call(self, tokens, history, mask):
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.logit(tokens)
+
+    @staticmethod
+    def num_tokens(args):
+        return args.tokens
+
+    @staticmethod
+    def block_macs(args):
+        return 2 * args.tokens * args.dim * args.hidden
+
+
+MODELS = {
+    "mixformer": MixFormerBlocks,
+    "hyformer": HyFormerBlocks,
+    "rankmixer": RankMixerBlocks,
+}
 
 
 def make_batch(args, candidates=1):
     rng = np.random.default_rng(0)
-    tokens = rng.normal(size=(args.batch, candidates, args.heads, args.dim))
+    num_tokens = MODELS[args.model].num_tokens(args)
+    tokens = rng.normal(size=(args.batch, candidates, num_tokens, args.dim))
     history = rng.normal(size=(args.batch, args.length, args.event_dim))
     lengths = rng.integers(
         args.length // 2, args.length + 1, size=(args.batch, 1)
@@ -93,7 +234,7 @@ def make_batch(args, candidates=1):
 def make_step(args, batch, jit):
     """Returns the compiled step of a fresh model."""
     keras.utils.set_random_seed(0)
-    model = MixFormerBlocks(args)
+    model = MODELS[args.model](args)
     model(*(x[:1] for x in batch[:3]))
     optimizer = keras.optimizers.RMSprop(1e-3)
     optimizer.build(model.trainable_weights)
@@ -106,7 +247,9 @@ def make_step(args, batch, jit):
             loss = loss_fn(labels, model(tokens, history, mask))
         weights = model.trainable_weights
         gradients = tape.gradient(
-            loss, [tokens, history, *(w.value for w in weights)]
+            loss,
+            [tokens, history, *(w.value for w in weights)],
+            unconnected_gradients="zero",
         )
         optimizer.apply(gradients[2:], weights)
         return loss, gradients[:2]
@@ -147,7 +290,9 @@ def measure(args, jit):
         if i % 4 == 0:
             matmuls.extend(seconds(function) for function in large_matmuls)
 
-    flop = 3 * 2 * args.batch * forward_macs(args)
+    # One candidate a request; backward takes twice the forward pass.
+    macs = args.layers * MODELS[args.model].block_macs(args) + args.dim
+    flop = 3 * 2 * args.batch * macs
     rate = 2 * args.matmul**3 / min(matmuls)
     median = statistics.median(steps)
     return {
@@ -169,20 +314,18 @@ def measure(args, jit):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", choices=["mixformer"], default="mixformer")
+    parser.add_argument("--model", choices=MODELS, default="mixformer")
     parser.add_argument("--jit", action=argparse.BooleanOptionalAction)
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--heads", type=int, default=16)
-    parser.add_argument("--dim", type=int, default=32)
-    parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--length", type=int, default=100)
-    parser.add_argument("--event-hidden", type=int, default=128)
-    parser.add_argument("--head-hidden", type=int, default=128)
+    for name in sorted({name for m in MODELS.values() for name in m.shapes}):
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int)
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--matmul", type=int, default=4096)
     parser.add_argument("--out")
     args = parser.parse_args()
-    args.event_dim = args.heads * args.dim
+    model = MODELS[args.model]
+    for name, value in model.shapes.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
     tf.config.threading.set_intra_op_parallelism_threads(THREADS)
     tf.config.threading.set_inter_op_parallelism_threads(THREADS)
 
@@ -203,13 +346,8 @@ def main():
     if args.out:
         report = {
             "model": args.model,
-            "shapes": {
-                name: getattr(args, name)
-                for name in (
-                    "batch heads dim layers length event_hidden head_hidden"
-                ).split()
-            },
-            "reference_seconds": REFERENCE_SECONDS,
+            "shapes": {name: getattr(args, name) for name in model.shapes},
+            "reference_seconds": model.reference_seconds,
             "threads": THREADS,
             "processor": platform.processor() or platform.machine(),
             "versions": {
