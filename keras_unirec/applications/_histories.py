@@ -85,6 +85,7 @@ def encode_histories(
         lambda encoder: _parts.check_options(encoder=(encoder, ENCODERS)),
     )
     sources = []  # (name, events, mask, longest, encoder)
+    gaps = [embed.gaps(user_inputs, s.name) for s in schema.sequences]
     for sequence in schema.sequences:
         name = layer_name(sequence.name)
         events, mask = embed.history(user_inputs, sequence.name)
@@ -97,7 +98,8 @@ def encode_histories(
         kind = encoders[sequence.name]
         sources.append((name, events, mask, sequence.max_length, kind))
     if merge_histories:
-        sources = [_merged(sources, dtype)]
+        timed = all(gap is not None for gap in gaps)
+        sources = [_merged(sources, gaps if timed else None, dtype)]
 
     def encode(name, events, mask, longest, kind):
         if position_embedding:
@@ -140,7 +142,7 @@ def encode_histories(
     return [encode(*source) for source in sources]
 
 
-def _merged(sources, dtype):
+def _merged(sources, gaps, dtype):
     names, histories, masks, lengths, kinds = zip(*sources)
     for argument, values in (
         ("sequence_dim", [history.shape[-1] for history in histories]),
@@ -152,7 +154,7 @@ def _merged(sources, dtype):
                 f"`{argument}`. Received: {dict(zip(names, values))}"
             )
     merge = layers.HistoryMerge(dtype=dtype, name="history_merge")
-    history, mask = merge(list(histories), list(masks))
+    history, mask = merge(list(histories), list(masks), gaps)
     return "merged", history, mask, sum(lengths), kinds[0]
 
 

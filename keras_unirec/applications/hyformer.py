@@ -42,7 +42,8 @@ class HyFormer(RankingModel):
             to `"gelu"`.
         mixer: `"head_mixing"`, `"self_attention"` or `None`: how boosting
             exchanges information between tokens. Defaults to `"head_mixing"`.
-        num_heads: int. Heads of Query Decoding. Defaults to `4`.
+        num_heads: int. Heads of Query Decoding, and of the
+            `"self_attention"` mixer. Defaults to `4`.
         head_dim: int or None. Width of a head. Defaults to `None`:
             `dim / num_heads`.
         sequence_dim: int, or dict of int by history: width of its events.
@@ -75,7 +76,9 @@ class HyFormer(RankingModel):
         query_compression_dim: int or None. Width to which all that queries
             are generated from is first compressed. Defaults to `None`.
         merge_histories: bool. `True` is the ablation "Merge Seq": one history
-            of all events, read by all queries. Defaults to `False`.
+            of all events, read by all queries; ordered by time where every
+            history has a `Timestamp`, else one after the other. Defaults to
+            `False`.
         token_groups: None, or a list of M lists of column names: the semantic
             groups that become the feature tokens. Defaults to `None`:
             AutoSplit.

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_unirec.optimizers.averaged_adamw import AveragedAdamW
 from keras_unirec.optimizers.row_adagrad import RowAdagrad
 from keras_unirec.optimizers.row_adam import RowAdam
 from keras_unirec.optimizers.two_group_optimizer import TwoGroupOptimizer
@@ -12,9 +13,12 @@ def default_recipe(peak=2e-3, warmup=0.05, weight_decay=1e-4):
     """For small data: one epoch, batches of a few hundred requests.
 
     AdamW on the dense weights, lazy Adam on the rows, one warm-up and linear
-    decay over exactly the run, and an average of the dense weights over about
-    the last hundred steps, which `fit` leaves in the model. On data where ids
-    repeat, train **one** epoch: in a second one the ids memorize.
+    decay over exactly the run, and an average of the dense weights over the
+    last tenth of the run, a hundred steps at most, which `fit` leaves in the
+    model when it ends (the validation of an epoch sees the weights before
+    that; `keras.callbacks.SwapEMAWeights(swap_on_epoch=True)` shows it the
+    average). On data where ids repeat, train **one** epoch: in a second one
+    the ids memorize.
 
     Args:
         peak: float. Highest learning rate. Defaults to `2e-3`.
@@ -25,12 +29,7 @@ def default_recipe(peak=2e-3, warmup=0.05, weight_decay=1e-4):
         `TwoGroupOptimizer`.
     """
     return TwoGroupOptimizer(
-        dense=keras.optimizers.AdamW(
-            weight_decay=weight_decay,
-            use_ema=True,
-            ema_momentum=0.99,
-            name="dense",
-        ),
+        dense=AveragedAdamW(weight_decay=weight_decay, name="dense"),
         sparse=RowAdam(name="sparse"),
         learning_rate=WarmupDecay(peak=peak, warmup=warmup),
         sparse_learning_rate_ratio=1.0,

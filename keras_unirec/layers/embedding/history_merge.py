@@ -6,12 +6,13 @@ _OLDEST = 2**30  # Seconds: 34 years, the age of an event without a time.
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
 class HistoryMerge(keras.layers.Layer):
-    """Joins several histories into one, right-padded, oldest event first.
+    """Joins several histories into one, oldest event first.
 
-    Without `gaps` the histories stand one after the other. With `gaps` the
-    events are ordered by time; an event without a time counts as the oldest.
-    With `max_length` the most recent events are kept (without `gaps`: the
-    last of the joined history).
+    Without `gaps` the histories stand one after the other, each with its own
+    padding. With `gaps` the events are ordered by time; an event without a
+    time counts as the oldest. With `max_length` the most recent events are
+    kept (without `gaps`: the last of the joined history). With either of the
+    two the result is right-padded, whatever the histories were.
 
     Args:
         max_length: int or None. Number of events to keep. Defaults to `None`:

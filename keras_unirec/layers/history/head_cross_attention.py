@@ -117,13 +117,29 @@ class HeadCrossAttention(keras.layers.Layer):
             return self._absorbed(queries, history, mask) + queries
         return self._projected(queries, history, mask) + queries
 
+    def weights_of_events(self, queries, history, mask=None):
+        """What each head reads: the weights of the events.
+
+        Args:
+            queries, history, mask: Those of the call.
+
+        Returns:
+            Tensor of shape `(requests, candidates, num_heads, length)`; with
+            softmax it sums to 1 over real events.
+        """
+        events = self._events_by_head(history, queries.shape)
+        return self._projected_weights(queries, events, mask)
+
     def _projected(self, queries, history, mask):
         events = self._events_by_head(history, queries.shape)
-        keys = ops.einsum("rntd,ndk->rntk", events, self.key_kernel)
+        weights = self._projected_weights(queries, events, mask)
         values = ops.einsum("rntd,ndk->rntk", events, self.value_kernel)
-        scores = ops.einsum("rcnk,rntk->rcnt", queries, keys)
-        weights = self._weights(scores, mask, queries.shape[-1])
         return ops.einsum("rcnt,rntk->rcnk", weights, values)
+
+    def _projected_weights(self, queries, events, mask):
+        keys = ops.einsum("rntd,ndk->rntk", events, self.key_kernel)
+        scores = ops.einsum("rcnk,rntk->rcnt", queries, keys)
+        return self._weights(scores, mask, queries.shape[-1])
 
     def _absorbed(self, queries, history, mask):
         dim = queries.shape[-1]

@@ -1,0 +1,124 @@
+"""What the queries and heads of a model read from its histories."""
+
+import keras
+from keras import ops
+
+from keras_unirec.analysis.plots import _pyplot
+
+
+def attention_weights(model, inputs):
+    """The weights that a model gives to the events of its histories.
+
+    Args:
+        model: `RankingModel` with attention on histories: the MixFormer and
+            HyFormer families.
+        inputs: dict of encoded inputs, as `keras_unirec.data.from_pandas`
+            yields them.
+
+    Returns:
+        dict of float32 arrays by name of the attention layer, in the order of
+        the model. HyFormer: `"query_decoding_<layer>_<history>"`, of shape
+        `(requests, candidates, queries, heads, events)`; MixFormer:
+        `"cross_attention_<layer>"`, `(requests, candidates, heads, events)`.
+        Padding has weight 0; with softmax the others sum to 1. Events are what
+        the layer reads: after merging, or the most recent ones of LONGER.
+
+    Raises:
+        ValueError: If the model has no attention on histories.
+
+    Example:
+    ```python
+    inputs, labels, weights = next(iter(batches))
+    maps = keras_unirec.analysis.attention_weights(model, inputs)
+    keras_unirec.analysis.plot_attention(maps)
+    ```
+    """
+    readers = [
+        layer
+        for layer in model.item_model.layers
+        if hasattr(layer, "weights_of_events")
+    ]
+    if not readers:
+        raise ValueError(
+            "`model` must have layers that read a history with attention. "
+            f"Received: {type(model).__name__}, which has none"
+        )
+    # The symbolic arguments of each layer are outputs of a model like others.
+    arguments = keras.Model(
+        model.item_model.inputs, {layer.name: layer.input for layer in readers}
+    )
+    inputs = model.known_inputs(inputs)
+    state = model.encode_user(inputs)
+    values = arguments(
+        {
+            tensor.name: {**inputs, **state}[tensor.name]
+            for tensor in model.item_model.inputs
+        }
+    )
+    maps = {}
+    for layer in readers:
+        queries, *history, mask = values[layer.name]
+        history = history[0] if len(history) == 1 else tuple(history)
+        weights = layer.weights_of_events(queries, history, mask=mask)
+        maps[layer.name] = ops.convert_to_numpy(ops.cast(weights, "float32"))
+    return maps
+
+
+def plot_attention(maps, request=0, candidate=0, path=None):
+    """Draws what each query reads, newest events at the right.
+
+    Args:
+        maps: What `attention_weights` returned, or some of its entries.
+        request: int. Row of the batch. Defaults to `0`.
+        candidate: int. Its candidate. Defaults to `0`.
+        path: Optional path of an image to write. Its folder is made if needed.
+
+    Returns:
+        `matplotlib.figure.Figure`, one panel for each layer. A row of a panel
+        is a query and head. Events that are padding are left out.
+
+    Raises:
+        ValueError: If `maps` is empty.
+    """
+    if not maps:
+        raise ValueError(
+            "`maps` must hold at least one layer. Received: maps={}"
+        )
+    plt = _pyplot()
+    columns = min(len(maps), 3)
+    rows = -(-len(maps) // columns)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(4.6 * columns, 2.2 * rows),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis in axes.flat[len(maps) :]:
+        axis.set_visible(False)
+    for axis, (name, weights) in zip(axes.flat, maps.items()):
+        weights = weights[request, candidate]
+        labels = [str(i) for i in range(weights.shape[0])]
+        if weights.ndim == 3:  # Queries and heads.
+            labels = [
+                f"{query}.{head}"
+                for query in range(weights.shape[0])
+                for head in range(weights.shape[1])
+            ]
+            weights = weights.reshape(-1, weights.shape[-1])
+        weights = weights[:, weights.any(axis=0)]
+        image = axis.imshow(
+            weights, aspect="auto", interpolation="nearest", vmin=0
+        )
+        figure.colorbar(image, ax=axis)
+        axis.set_title(name, fontsize=9)
+        axis.set_yticks(range(len(labels)), labels, fontsize=7)
+        axis.set_xlabel("event, oldest to newest")
+        axis.set_ylabel("query" if "." not in labels[0] else "query.head")
+    if path is not None:
+        from pathlib import Path
+
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=120)
+    plt.close(figure)  # Otherwise a notebook shows it twice.
+    return figure
