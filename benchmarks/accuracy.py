@@ -26,6 +26,16 @@ import keras_unirec as ku  # noqa: E402
 
 def main():
     arguments = parse()
+    result = measure(arguments, load(arguments), arguments.model, arguments.set)
+    print(json.dumps(result, indent=2))
+    if arguments.out:
+        with open(arguments.out, "w", encoding="utf-8") as file:
+            json.dump(result, file, indent=2)
+            file.write("\n")
+
+
+def load(arguments):
+    """Reads the log; returns the schema and the three sets of rows."""
     train, test, schema = ku.data.kuairand(
         arguments.data,
         labels=(arguments.label,),
@@ -34,18 +44,21 @@ def main():
     )
     days = np.unique(train["date"])
     held_out = train["date"].isin(days[-2:])
-    fit_rows, stop_rows = train[~held_out], train[held_out]
-    runs = [
-        run(arguments, schema, fit_rows, stop_rows, test, seed)
-        for seed in arguments.seeds
-    ]
-    model = runs[-1].pop("model")
-    for result in runs[:-1]:
-        result.pop("model")
-    sizes = ku.analysis.profile(model)
-    result = {
-        "model": arguments.model,
-        "overrides": arguments.set,
+    return schema, train[~held_out], train[held_out], test
+
+
+def measure(arguments, log, model, overrides):
+    """Trains a model with every seed; returns its sizes and metrics."""
+    schema, fit_rows, stop_rows, test = log
+    runs = []
+    for seed in arguments.seeds:
+        keras.utils.clear_session()
+        result, trained = run(arguments, log, model, overrides, seed)
+        runs.append(result)
+    sizes = ku.analysis.profile(trained)
+    return {
+        "model": model,
+        "overrides": overrides,
         "data": "KuaiRand-Pure",
         "label": arguments.label,
         "rows": {
@@ -61,22 +74,18 @@ def main():
         "early_stopping_auc": summary(runs, "early_stopping_auc"),
         "seconds_per_epoch": summary(runs, "seconds_per_epoch")["mean"],
     }
-    print(json.dumps(result, indent=2))
-    if arguments.out:
-        with open(arguments.out, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=2)
-            file.write("\n")
 
 
-def run(arguments, schema, fit_rows, stop_rows, test, seed):
+def run(arguments, log, model, overrides, seed):
     """Trains with one seed; returns the metrics and the model."""
+    schema, fit_rows, stop_rows, test = log
     keras.utils.set_random_seed(seed)
     size = arguments.batch_size
     data = ku.data.from_pandas(
         fit_rows, schema, batch_size=size, shuffle=True, seed=seed
     )
     stop = ku.data.from_pandas(stop_rows, schema, batch_size=4 * size)
-    model = ku.applications.load(arguments.model, schema, **arguments.set)
+    model = ku.applications.load(model, schema, **overrides)
     model.compile(jit_compile=arguments.jit)
     monitor = "val_auc"
     # Parts of one pass: a second pass memorizes ids.
@@ -104,7 +113,7 @@ def run(arguments, schema, fit_rows, stop_rows, test, seed):
         "seconds_per_epoch": seconds,
     }
     print(f"seed {seed}: {result}", flush=True)
-    return {**result, "model": model}
+    return result, model
 
 
 def summary(runs, name):
@@ -116,12 +125,12 @@ def summary(runs, name):
     }
 
 
-def parse():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+def parser(description):
+    """The options of every benchmark that trains on the log."""
+    parser = argparse.ArgumentParser(description=description.split("\n\n")[0])
     parser.add_argument("--data", required=True, help="folder of KuaiRand")
     parser.add_argument("--train", nargs="+", default=["train.parquet"])
     parser.add_argument("--test", nargs="+", default=["val.parquet"])
-    parser.add_argument("--model", default="mixformer_tiny")
     parser.add_argument("--label", default="is_click")
     parser.add_argument(
         "--seeds",
@@ -132,14 +141,20 @@ def parse():
     parser.add_argument("--checks", type=int, default=8)
     parser.add_argument("--jit", action="store_true")
     parser.add_argument("--verbose", type=int, default=2)
-    parser.add_argument(
+    parser.add_argument("--out", help="JSON file to write")
+    return parser
+
+
+def parse():
+    options = parser(__doc__)
+    options.add_argument("--model", default="mixformer_tiny")
+    options.add_argument(
         "--set",
         type=json.loads,
         default={},
         help='constructor arguments as JSON: \'{"attention": "sigmoid"}\'',
     )
-    parser.add_argument("--out", help="JSON file to write")
-    return parser.parse_args()
+    return options.parse_args()
 
 
 if __name__ == "__main__":

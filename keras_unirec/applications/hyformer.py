@@ -347,12 +347,14 @@ class HyFormer(RankingModel):
 
 @register_model
 def hyformer_tiny(schema, **kwargs):
-    """16 tokens of width 32, 2 layers: trains on a laptop CPU in minutes."""
+    """16 tokens of width 32, 2 layers: trains on a laptop CPU in minutes.
+
+    Its attention is `"sigmoid"`, as that of `mixformer_tiny`; its towers read
+    the mean of the tokens, and it has norms around decoding and boosting.
+    """
     arguments = {
-        "num_tokens": 16,
         "dim": 32,
         "num_layers": 2,
-        "hidden_ratio": 2,
         "num_heads": 2,
         "sequence_dim": 32,
         "encoder_heads": 2,
@@ -360,6 +362,8 @@ def hyformer_tiny(schema, **kwargs):
         "recent_length": 20,
         "query_hidden_dim": 32,
         "norm": "pre_rms",
+        "attention": "sigmoid",
+        "readout": "mean",
     }
     return HyFormer(schema, **{**arguments, **kwargs})
 

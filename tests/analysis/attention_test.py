@@ -18,10 +18,18 @@ class AttentionTest(TestCase):
 
     def test_softmax_sums_to_one_over_events(self):
         for name, overrides, layer in (
-            ("hyformer_tiny", {}, "query_decoding_0_watched"),
             (
                 "hyformer_tiny",
-                {"kv_mode": "projected", "norm": None},
+                {"attention": "softmax"},
+                "query_decoding_0_watched",
+            ),
+            (
+                "hyformer_tiny",
+                {
+                    "attention": "softmax",
+                    "kv_mode": "projected",
+                    "norm": None,
+                },
                 "query_decoding_1_liked",
             ),
             ("longer_rankmixer_tiny", {}, "query_decoding_0_liked"),

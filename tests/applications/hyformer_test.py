@@ -10,7 +10,7 @@ from tests.small_log import small_batch
 from tests.small_log import small_schema
 from tests.test_case import TestCase
 
-T, D, L, E, H = 16, 32, 2, 32, 32  # hyformer_tiny; H: of the queries.
+T, D, L, F, E, H = 16, 32, 2, 48, 32, 32  # hyformer_tiny; H: of queries.
 PER_HISTORY = {"watched": 2, "liked": 1}
 OPTIONS = {
     "longer": {"encoder": "longer", "recent_length": 3},
@@ -35,14 +35,14 @@ OPTIONS = {
         "encoder": {"watched": "longer", "liked": "transformer"},
         "recent_length": 3,
     },
-    "sigmoid": {"attention": "sigmoid"},
+    "softmax": {"attention": "softmax"},
     "self_attention": {"mixer": "self_attention"},
     "without_mixing": {"mixer": None},
     "swiglu_tokens": {"feed_forward": "swiglu"},
     "without_pooling": {"query_context": "without_pooling"},
     "target": {"query_context": "target"},
     "selected": {"query_tokens": [0, 3], "query_compression_dim": 8},
-    "mean": {"readout": "mean"},
+    "concatenate": {"readout": "concatenate"},
     "no_positions_or_lengths": {
         "position_embedding": False,
         "history_lengths": False,
@@ -108,7 +108,7 @@ class HyFormerTest(TestCase):
         (
             "swiglu",
             {"feed_forward": "swiglu"},
-            L * T * (3 * D * 2 * D - 2 * D * 2 * D - 2 * D - D),
+            L * T * (3 * D * F - 2 * D * F - F - D),
         ),
         ("two_queries", {"num_queries": PER_HISTORY}, None),
     )

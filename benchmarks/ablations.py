@@ -1,0 +1,121 @@
+"""The ablations of a paper on KuaiRand, over several seeds.
+
+    python benchmarks/ablations.py --data KuaiRand-Pure --family hyformer \
+        --out benchmarks/results/ablations_hyformer.json
+
+The protocol is that of `accuracy.py`. Rows that the file of `--out`, or a file
+of `accuracy.py` given by `--known`, has with the same seeds are not run again.
+Differences are those to the first row, seed by seed.
+"""
+
+import json
+import os
+
+import accuracy
+import numpy as np
+
+# Name in the paper: (model, arguments). The first row is what is ablated.
+ROWS = {
+    "hyformer": {
+        "HyFormer": ("hyformer_tiny", {}),
+        "Query w/o Seq Pooling Tokens": (
+            "hyformer_tiny",
+            {"query_context": "without_pooling"},
+        ),
+        "Query w/o Nonseq and Seq Pooling Tokens": (
+            "hyformer_tiny",
+            {"query_context": "target"},
+        ),
+        "BaseArch w/ Global Tokens": (
+            "longer_rankmixer_tiny",
+            {"query_context": "all"},
+        ),
+        "BaseArch w/o Global Tokens": ("longer_rankmixer_tiny", {}),
+        "HyFormer + Merge Seq": ("hyformer_tiny", {"merge_histories": True}),
+    },
+    "mixformer": {
+        "MixFormer": ("mixformer_tiny", {}),
+        "[QM] wo HM": ("mixformer_tiny", {"mixer": None}),
+        "[QM] HM -> SA": ("mixformer_tiny", {"mixer": "self_attention"}),
+        "[QM] wo FFN": ("mixformer_tiny", {"query_feed_forward": False}),
+        "[CA] PL-FFN -> FFN": (
+            "mixformer_tiny",
+            {"shared_history_encoder": True},
+        ),
+        "[OF] PFFN -> FFN": ("mixformer_tiny", {"shared_output_fusion": True}),
+        "Pre-RN -> Post-LN": ("mixformer_tiny", {"norm": "post_layer"}),
+    },
+}
+
+
+def main():
+    options = accuracy.parser(__doc__)
+    options.add_argument("--family", choices=ROWS, default="hyformer")
+    options.add_argument("--known", nargs="*", default=[])
+    options.add_argument("--rows", nargs="*", help="names; default: all")
+    arguments = options.parse_args()
+    rows = ROWS[arguments.family]
+    known = [read(path) for path in arguments.known]
+    if arguments.out and os.path.exists(arguments.out):
+        known += read(arguments.out)["rows"].values()
+    log, results = None, {}
+    for name, (model, overrides) in rows.items():
+        result = find(known, model, overrides, len(arguments.seeds))
+        if result is None and name in (arguments.rows or rows):
+            log = log or accuracy.load(arguments)
+            result = accuracy.measure(arguments, log, model, overrides)
+        if result is None:
+            continue
+        results[name] = result
+        if arguments.out:
+            write(arguments.out, arguments.family, results)
+    for name, row in report(results).items():
+        difference = row.get("auc_difference", {"mean": 0.0, "std": 0.0})
+        print(
+            f"{name:42} {row['dense_parameters']:9,}  "
+            f"AUC {row['auc']['mean']:.4f} +- {row['auc']['std']:.4f}  "
+            f"{difference['mean']:+.4f} +- {difference['std']:.4f}"
+        )
+
+
+def find(known, model, overrides, num_seeds):
+    for result in known:
+        if (
+            result["model"] == model
+            and result["overrides"] == overrides
+            and len(result["auc"]["seeds"]) == num_seeds
+        ):
+            return result
+    return None
+
+
+def report(results):
+    """Adds the difference to the first row, seed by seed."""
+    first, *_ = results.values()
+    for result in results.values():
+        if result is first:
+            continue
+        pairs = zip(result["auc"]["seeds"], first["auc"]["seeds"])
+        differences = [auc - reference for auc, reference in pairs]
+        result["auc_difference"] = {
+            "mean": float(np.mean(differences)),
+            "std": float(np.std(differences, ddof=1))
+            if len(differences) > 1
+            else 0.0,
+        }
+    return results
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def write(path, family, results):
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({"family": family, "rows": report(results)}, file, indent=2)
+        file.write("\n")
+
+
+if __name__ == "__main__":
+    main()
