@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 
 from keras_unirec import _parquet
 
-# The raw value that stands for "missing" in integer and in string columns.
+# The raw value that stands for "missing" in integer and in string columns: a
+# server has no other way to send it.
 MISSING = int(np.iinfo("int64").min)
-MISSING_STRING = "\x00"
+MISSING_STRING = ""
 
 UNITS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
@@ -76,7 +77,8 @@ class Column:
     """One column: flat values and, for lists, offsets (outermost first).
 
     `values` are int64 with `MISSING` ("int"), float64 with NaN ("float"), or
-    int32 codes with -1 for missing into `dictionary` ("string").
+    int32 codes with -1 for missing into `dictionary` ("string"), where `""` is
+    missing too.
     """
 
     kind: str
@@ -455,7 +457,10 @@ def _read_strings(array, offsets):
         array = array.dictionary_encode()
     codes = pc.fill_null(array.indices, -1).to_numpy(zero_copy_only=False)
     texts = np.array(array.dictionary.to_pylist(), dtype=object)
-    return Column("string", codes.astype("int32"), offsets, texts)
+    codes = codes.astype("int32")
+    for empty in np.flatnonzero(texts == MISSING_STRING):
+        codes[codes == empty] = -1
+    return Column("string", codes, offsets, texts)
 
 
 def _expected(kind, depth):

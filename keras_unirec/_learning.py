@@ -81,6 +81,8 @@ class _Learner:
         if _columns.is_null(array):
             return
         column = _columns.read(array, name, kind, depth, rows)
+        if column.missing.all():  # Empty strings.
+            return
         self.update(column, f"Column `{name}`", rows)
 
     def update(self, column, where, rows):

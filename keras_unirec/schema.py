@@ -369,7 +369,7 @@ class ItemTable(_config.Config):
         if keys.missing.any():
             raise ValueError(
                 f"Key column `{self.key}` of `ItemTable` must have no missing "
-                f"keys. Received: None in {rows.name(np.argmax(keys.missing))}"
+                f"keys (None or ''). Received: a missing key in {rows.name(np.argmax(keys.missing))}"
             )
         order = np.argsort(keys.values, kind="stable")
         repeats = np.flatnonzero(np.diff(keys.values[order]) == 0)

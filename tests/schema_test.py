@@ -199,6 +199,22 @@ class SchemaTest(TestCase):
             list(adapted.feature("item_id").values), [0, 3, 5, 7, 40]
         )
 
+    def test_adapt_does_not_learn_empty_strings(self):
+        schema = Schema(
+            user=[
+                Categorical("a", vocabulary="lookup"),
+                Categorical("b", vocabulary="lookup", max_length=2),
+            ]
+        )
+        df = pd.DataFrame({"a": ["x", "", None], "b": [["", "y"], [""], []]})
+        adapted = schema.adapt(df)
+        self.assertEqual(list(adapted.feature("a").values), ["x"])
+        self.assertEqual(list(adapted.feature("b").values), ["y"])
+        as_categories = df.assign(a=df["a"].astype("category"))
+        self.assertEqual(schema.adapt(as_categories), adapted)
+        with self.assertRaisesRegex(ValueError, "`a`.*at least one value"):
+            schema.adapt(df.assign(a=""))
+
     def test_adapt_in_chunks_equals_at_once(self):
         rng = np.random.default_rng(0)
         df = pd.DataFrame(
@@ -515,7 +531,7 @@ ARGUMENT_ERRORS = {
             "item_id",
             [Numerical("price")],
         ),
-        "Key column `item_id`.*no missing keys. Received: None in row 1",
+        "Key column `item_id`.*no missing keys.*Received: a missing key in row 1",
     ),
     "table_nan": (
         lambda: ItemTable(

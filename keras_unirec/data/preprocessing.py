@@ -22,8 +22,8 @@ class Preprocessing(tf.Module):
     the request are at a gap of 0. The pipeline checks its data before.
 
     Raw tensors, by column name: integers are int64 with `-2**63` for missing,
-    strings are strings with `"\\x00"` for missing, numbers are float32 and
-    times are int64 in the unit of the schema.
+    strings are strings with `""` for missing, numbers are float32 and times are
+    int64 in the unit of the schema.
 
     Args:
         schema: `Schema`, adapted.
@@ -71,18 +71,18 @@ class Preprocessing(tf.Module):
         values = tf.convert_to_tensor(
             values, tf.string if is_string else tf.int64
         )
+        known = tf.not_equal(
+            values, _columns.MISSING_STRING if is_string else _columns.MISSING
+        )
         if root.vocabulary == "lookup":
-            # Unseen values, missing ones among them, are at -1.
+            # Unseen values are at -1, which becomes 1.
             index = self._vocabularies[root.name].lookup(values)
-            return tf.cast(index + 2, tf.int32)
-        if root.vocabulary == "identity":
+        elif root.vocabulary == "identity":
             known = (values >= 0) & (values < root.num_values)
             index = values
         elif is_string:
-            known = tf.not_equal(values, _columns.MISSING_STRING)
             index = tf.strings.to_hash_bucket_fast(values, root.num_values)
         else:
-            known = tf.not_equal(values, _columns.MISSING)
             index = tf.math.floormod(_hash(values), root.num_values)
         return tf.cast(tf.where(known, index + 2, 1), tf.int32)
 

@@ -133,7 +133,7 @@ def rich_schema():
 
 def to_dense(values, dtype):
     """Lists (of lists) as a right padded array, and all lengths."""
-    missing = {"int64": MISSING, "string": "\x00", "float32": np.nan}[dtype]
+    missing = {"int64": MISSING, "string": "", "float32": np.nan}[dtype]
     numpy_dtype = object if dtype == "string" else dtype
 
     def is_missing(value):
@@ -342,11 +342,9 @@ class PreprocessingTest(TestCase):
             ids("numbers", [[-3, 7], [9, 8], [10, MISSING]]),
             [[2, 3], [4, 1], [1, 1]],
         )
-        # An empty string is a value.
-        self.assertAllClose(
-            ids("texts", ["a", "b", "", "c", "\x00"]), [3, 4, 2, 1, 1]
-        )
-        hashed = ids("hashed", ["x", "", "x", "\x00"]).numpy()
+        # An empty string is missing, even where a vocabulary names it.
+        self.assertAllClose(ids("texts", ["a", "b", "", "c"]), [3, 4, 1, 1])
+        hashed = ids("hashed", ["x", "y", "x", ""]).numpy()
         self.assertEqual(hashed[0], hashed[2])
         self.assertEqual(hashed[3], 1)
         self.assertTrue((hashed[:3] > 1).all() and (hashed < 12).all())

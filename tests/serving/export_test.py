@@ -81,6 +81,28 @@ class ExportTest(TestCase):
                     served[f"{half}/{label}"][:, 0], expected[label], atol=1e-5
                 )
 
+    def test_missing_values(self):
+        """"" is missing in training, in `predict` and in the export."""
+        frame = small_frame()
+        frame["city"] = ["", None, "Oslo", "Bergen"] * 16
+        frame["genres"] = [[""], ["a", None], ["", "b"], None] * 16
+        schema = small_schema(frame)
+        self.assertEqual(list(schema.feature("city").values), ["Bergen", "Oslo"])
+        model = ku.applications.load("mixformer_tiny", schema)
+        expected = ku.predict(model, frame)
+        folder = self.get_temp_dir()
+        frame.to_parquet(f"{folder}/rows.parquet")
+        self.assertAllClose(
+            ku.predict(model, f"{folder}/rows.parquet"), expected, atol=1e-6
+        )
+        raw = ku.serving.raw_inputs(frame, schema)
+        self.assertEqual(raw["city"][:2].tolist(), ["", ""])
+        served = self.serve(model, raw)
+        for label in schema.label_names:
+            self.assertAllClose(
+                served[f"whole/{label}"][:, 0], expected[label], atol=1e-5
+            )
+
     def test_names(self):
         self.assertEqual(
             ku.serving.signature_names(["user id", "1st", "tab"]),
