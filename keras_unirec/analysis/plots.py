@@ -24,7 +24,13 @@ def plot_history(history, path=None, reference=None):
     ku.analysis.plot_history(history, "curves.png")
     ```
     """
-    curves = dict(getattr(history, "history", history))
+    curves = getattr(history, "history", history)
+    if not isinstance(curves, dict):
+        raise ValueError(
+            "`history` must be what `fit` returned, or a dict of lists. "
+            f"Received: {type(curves).__name__}"
+        )
+    curves = dict(curves)
     steps = curves.pop("step", None)
     panels = [name for name in curves if not name.startswith("val_")]
     panels += [

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_unirec import layers
 from keras_unirec.layers.embedding.feature_embedding import layer_name
+from keras_unirec.layers.mixing.head_mixing import check_width
 
 
 def check_schema(schema, family, histories=True):
@@ -42,6 +43,23 @@ def check_options(**arguments):
 
 
 MIXERS = ("head_mixing", "self_attention", None)
+
+
+def token_width(dim, mixer, **num_tokens):
+    """`dim`, checked, or a legal width where it is None.
+
+    Args:
+        dim: int or None.
+        mixer: One of `MIXERS`.
+        **num_tokens: The number of tokens under the name of its argument.
+    """
+    ((argument, number),) = num_tokens.items()
+    if dim is None:
+        return 8 * number
+    check_positive_integers(dim=dim)
+    if mixer == "head_mixing":
+        check_width(number, dim, argument)
+    return dim
 
 
 def mixer_layer(mixer, num_heads, dtype):

@@ -130,7 +130,7 @@ class LongerRankMixer(RankingModel):
         num_features = _queries.check_tokens(
             num_tokens, queries_of, query_tokens
         )
-        width = 8 * num_tokens if dim is None else dim
+        width = _parts.token_width(dim, mixer, num_tokens=num_tokens)
         head_width = _queries.head_width(num_heads, head_dim, width)
 
         # === Layers ===

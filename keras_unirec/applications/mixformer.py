@@ -126,7 +126,7 @@ class MixFormer(RankingModel):
         )
         if history_order == "time":
             _check_times(schema)
-        width = 8 * num_heads if dim is None else dim
+        width = _parts.token_width(dim, mixer, num_heads=num_heads)
         event_width = width if sequence_dim is None else sequence_dim
         literal = event_width == num_heads * width
 

@@ -3,6 +3,7 @@ import hashlib
 import inspect
 import json
 import math
+import os
 
 import keras
 import numpy as np
@@ -425,7 +426,15 @@ class RankingModel(keras.Model):
         return super().evaluate(x, y, **kwargs)
 
     def predict(self, x, **kwargs):
-        """`keras.Model.predict`; `keras_unirec.predict` takes frames."""
+        """`keras.Model.predict` on batches of `keras_unirec.data`.
+
+        `keras_unirec.predict` takes frames and returns probabilities.
+
+        Returns:
+            dict of float32 arrays `(R, C)` by label: **logits**, unless the
+            model has `output_activation="sigmoid"`. Candidates that pad a
+            request get a number too.
+        """
         _refuse_frames("predict", x)
         return super().predict(x, **kwargs)
 
@@ -575,6 +584,12 @@ def _num_batches(x, batch_size, validation_split):
 
 def _refuse_frames(method, *data):
     for value in data:
+        if isinstance(value, (str, os.PathLike)):
+            raise ValueError(
+                f"`{method}` takes batches of encoded columns, not a path. Use "
+                "`keras_unirec.data.from_parquet(path, model.schema)`. "
+                f"Received: {str(value)!r}"
+            )
         if hasattr(value, "columns") and hasattr(value, "iloc"):
             instead = (
                 "`keras_unirec.data.from_pandas(df, model.schema, "

@@ -93,7 +93,7 @@ class RankMixer(RankingModel):
         dims = _histories.by_history(
             schema, "sequence_dim", sequence_dim, _parts.check_positive_integers
         )
-        width = 8 * num_tokens if dim is None else dim
+        width = _parts.token_width(dim, mixer, num_tokens=num_tokens)
 
         # === Layers ===
         embed = layers.FeatureEmbedding(schema, dtype=dtype)

@@ -1,3 +1,4 @@
+import difflib
 import fnmatch
 import os
 
@@ -59,15 +60,23 @@ def load(name, schema, weights=None, **overrides):
     model = keras_unirec.applications.load("mixformer_tiny", schema)
     ```
     """
-    if name not in _MODELS:
+    if not isinstance(name, str):
         raise ValueError(
-            f"There is no model named {name!r}. Known models: "
+            "`name` must be one of `list_models()`, and comes first: "
+            "`load(name, schema)`. "
+            f"Received: name of type {type(name).__name__}"
+        )
+    if name not in _MODELS:
+        near = difflib.get_close_matches(name, _MODELS, 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"There is no model named {name!r}.{hint} Known models: "
             f"{', '.join(list_models())}. Received: name={name!r}"
         )
     if not isinstance(schema, Schema):
         raise ValueError(
             "`schema` must be a `keras_unirec.Schema`. "
-            f"Received: schema={schema!r}"
+            f"Received: schema of type {type(schema).__name__}"
         )
     schema.require_adapted()
     if weights is not None and not os.path.exists(weights):

@@ -64,6 +64,8 @@ def test_steps_and_references():
 def test_errors(monkeypatch):
     with pytest.raises(ValueError, match="`history` must hold.*call `fit`"):
         analysis.plot_history({})
+    with pytest.raises(ValueError, match="what `fit` returned.*NoneType"):
+        analysis.plot_history(None)
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r"pip install.*keras_unirec\[plot\]"):
         analysis.plot_history(HISTORY)

@@ -228,6 +228,8 @@ class RankingModelTest(TestCase):
         self.model.compile("sgd")
         with self.assertRaisesRegex(ValueError, "not a DataFrame"):
             self.model.fit(small_frame())
+        with self.assertRaisesRegex(ValueError, "`keras_unirec.data.from_par"):
+            self.model.fit("train.parquet")
         with self.assertRaisesRegex(ValueError, "keras_unirec.predict"):
             self.model.predict(small_frame())
         with self.assertRaisesRegex(ValueError, "without labels"):
@@ -258,6 +260,12 @@ class RankingModelTest(TestCase):
     def test_registry_errors(self):
         with self.assertRaisesRegex(ValueError, "Known models.*mixformer_tiny"):
             ku.applications.load("mixfromer", self.schema)
+        with self.assertRaisesRegex(ValueError, "mean 'mixformer_tiny'"):
+            ku.applications.load("mixformer_tinny", self.schema)
+        with self.assertRaisesRegex(ValueError, "comes first"):
+            ku.applications.load(self.schema, "mixformer_tiny")
+        with self.assertRaisesRegex(ValueError, "num_heads=7, dim=32"):
+            ku.applications.load("mixformer_tiny", self.schema, num_heads=7)
         with self.assertRaisesRegex(ValueError, "mean `num_layers`"):
             ku.applications.load("mixformer_tiny", self.schema, num_layer=3)
         with self.assertRaisesRegex(ValueError, "must be a `keras_unirec"):

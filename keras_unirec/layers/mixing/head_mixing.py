@@ -30,20 +30,7 @@ class HeadMixing(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape):
-        num_tokens, dim = input_shape[-2:]
-        if dim % num_tokens:
-            below = dim // num_tokens * num_tokens
-            widths = [width for width in (below, below + num_tokens) if width]
-            counts = [n for n in range(1, dim + 1) if dim % n == 0]
-            smaller = max(n for n in counts if n < num_tokens)
-            larger = min((n for n in counts if n > num_tokens), default=None)
-            counts = [n for n in (smaller, larger) if n]
-            raise ValueError(
-                "The width of a token must be divisible by the number of "
-                f"tokens. Nearest legal widths for {num_tokens} tokens: "
-                f"{widths}; nearest legal numbers of tokens for width {dim}: "
-                f"{counts}. Received: num_tokens={num_tokens}, dim={dim}"
-            )
+        check_width(*input_shape[-2:])
 
     def call(self, inputs):
         num_tokens, dim = inputs.shape[-2:]
@@ -64,3 +51,26 @@ class HeadMixing(keras.layers.Layer):
     def get_config(self):
         # Keras writes a config by itself only where `dtype` is a string.
         return super().get_config()
+
+
+def check_width(num_tokens, dim, argument="num_tokens"):
+    """Raises unless a token can be cut into `num_tokens` pieces.
+
+    Args:
+        num_tokens, dim: ints.
+        argument: What the caller calls the number of tokens.
+    """
+    if dim % num_tokens == 0:
+        return
+    below = dim // num_tokens * num_tokens
+    widths = [width for width in (below, below + num_tokens) if width]
+    counts = [n for n in range(1, dim + 1) if dim % n == 0]
+    smaller = max(n for n in counts if n < num_tokens)
+    larger = min((n for n in counts if n > num_tokens), default=None)
+    counts = [n for n in (smaller, larger) if n]
+    raise ValueError(
+        "The width of a token must be divisible by the number of "
+        f"tokens. Nearest legal widths for {num_tokens} tokens: "
+        f"{widths}; nearest legal numbers of tokens for width {dim}: "
+        f"{counts}. Received: {argument}={num_tokens}, dim={dim}"
+    )
