@@ -45,7 +45,7 @@ class Config:
 
     def __repr__(self):
         parts = [
-            f"{field.name}={short(getattr(self, field.name))}"
+            f"{field.name}={_code(getattr(self, field.name))}"
             for field in dataclasses.fields(self)
             if getattr(self, field.name) is not None
             and (
@@ -53,7 +53,7 @@ class Config:
                 or getattr(self, field.name) != field.default
             )
         ]
-        return f"{type(self).__name__}({', '.join(parts)})"
+        return _bracketed(f"{type(self).__name__}(", parts, ")")
 
 
 class TableData:
@@ -161,6 +161,22 @@ def short(value):
         return f"<{len(value)} values>"
     text = repr(value)
     return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _code(value):
+    """A value as Python; arrays are only counted."""
+    if isinstance(value, tuple):
+        return _bracketed("[", [_code(element) for element in value], "]")
+    return short(value) if isinstance(value, np.ndarray) else repr(value)
+
+
+def _bracketed(before, parts, after):
+    """Joins on one line, or where that is long, on one line each."""
+    line = before + ", ".join(parts) + after
+    if len(line) <= 72 and "\n" not in line:
+        return line
+    parts = [part.replace("\n", "\n    ") for part in parts]
+    return before + "".join(f"\n    {part}," for part in parts) + "\n" + after
 
 
 # --- JSON ---

@@ -1,8 +1,10 @@
 """The guesses behind `Schema.infer`."""
 
 import re
+import warnings
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from keras_unirec import _columns
@@ -25,46 +27,154 @@ _NUMBER = re.compile(
     r"(^|_)(s|ms|seconds?|num|count|len|length|price|amount|age|size|days)$",
     re.IGNORECASE,
 )
+# What is measured after the item was shown, and so gives labels away.
+_OUTCOME = re.compile(r"^(play|watch|view|dwell|stay)\w*_(ms|s|seconds|time)$")
 _ID = re.compile(r"id$", re.IGNORECASE)
+_REQUEST = re.compile(r"^req(uest)?(_?id)?$", re.IGNORECASE)
+# What may stand behind the name of a column in that of its history.
+_HISTORY = ("hist", "history", "list", "seq", "sequence", "log")
 _MAX_CATEGORIES = 1_000
+# Columns with more different values per row are perhaps keys of the rows.
+_UNIQUE, _UNIQUE_ROWS = 0.9, 50
 
 
-def infer(df):
+def infer(df, request_id=None):
     if not hasattr(df, "columns"):
         raise ValueError(
             f"`df` must be a data frame. Received: {type(df).__name__}"
         )
-    _columns.check_frame(df, ())
+    _columns.check_frame(df, () if request_id is None else (request_id,))
     names = [str(name) for name in df.columns]
     arrays = {name: _columns.from_frame(df, name) for name in names}
+    doubts = {}
+    for name in names:
+        if _columns.is_null(arrays[name]):
+            doubts[name] = "no values; left out"
+            del arrays[name]
+    if request_id is None:
+        found = filter(_REQUEST.match, arrays)
+        request_id = next(
+            (n for n in found if not _columns.is_list(arrays[n].type)), None
+        )
+    firsts = _first_rows(df, request_id)
     sides = {"user": [], "context": [], "item": []}
     labels, lists, timestamp = [], [], None
     for name, array in arrays.items():
-        if name == "request_id" or _columns.is_null(array):
+        if name == request_id:
             continue
         if _columns.is_list(array.type):
-            lists.append(name)
+            if _varies(name, array, firsts) and _is_multi_valued(array):
+                sides["item"].append(_multi_valued(name, array))
+            else:
+                lists.append(name)
         elif _LABEL.match(name) and _is_binary(array):
             labels.append(schema_lib.Label(name))
         elif (unit := _time_unit(name, array)) is not False:
             # Only one column can be the time of the request: the first.
             if timestamp is None:
                 timestamp = schema_lib.Timestamp(name, unit=unit)
+            else:
+                doubts[name] = f"a time besides `{timestamp.name}`; left out"
         else:
-            sides[_side(name)].append(_scalar(name, array))
+            side = "item" if _varies(name, array, firsts) else _side(name)
+            sides[side].append(_scalar(name, array))
+            doubt = _doubt(array, sides[side][-1])
+            if doubt:
+                doubts[name] = doubt
     scalars = [
         feature.name
         for side in sides.values()
         for feature in side
         if isinstance(feature, schema_lib.Categorical)
+        and feature.max_length is None
     ]
-    return schema_lib.Schema(
+    sequences = _sequences(arrays, lists, scalars, timestamp)
+    found = {f.name: f for sequence in sequences for f in sequence.features}
+    for name in lists:
+        if name not in found:
+            doubts[name] = "a list that cannot be part of a history; left out"
+        elif isinstance(found[name], schema_lib.Categorical):
+            values = _flat(arrays[name]).unique()
+            if found[name].share_with is None and len(values) > 2:
+                doubts[name] = (
+                    "a list with a vocabulary of its own; give it `share_with` "
+                    "if it repeats another column"
+                )
+    schema = schema_lib.Schema(
         **sides,
-        sequences=_sequences(arrays, lists, scalars, timestamp),
+        sequences=sequences,
         labels=labels,
-        request_id="request_id" if "request_id" in names else None,
-        group_id="user_id" if "user_id" in names else None,
+        request_id=request_id,
+        group_id="user_id" if "user_id" in arrays else None,
         timestamp=timestamp,
+    )
+    _warn(doubts, labels)
+    return schema
+
+
+def _warn(doubts, labels):
+    lines = [f"- `{name}`: {doubt}" for name, doubt in doubts.items()]
+    if not labels:
+        lines.append("- no column looks like a label")
+    if lines:
+        warnings.warn(
+            "`Schema.infer` guesses; look at\n" + "\n".join(lines),
+            stacklevel=4,
+        )
+
+
+def _doubt(array, feature):
+    """Says why a column might not be the feature that it was taken for."""
+    value_type = _value_type(array)
+    if _OUTCOME.match(feature.name.lower()):
+        return "named like an outcome of the row; leave it out if it is one"
+    if pa.types.is_floating(value_type):
+        return None
+    if not _columns.is_string(value_type) and _is_binary(array):
+        return (
+            "0 and 1, taken as an input; make it a label or leave it out if "
+            "it is an outcome of the row"
+        )
+    number = len(array) - array.null_count
+    if number >= _UNIQUE_ROWS and len(array.unique()) > _UNIQUE * number:
+        return (
+            f"nearly every row has its own value, taken as a "
+            f"`{type(feature).__name__}`; leave it out if it is a key"
+        )
+    return None
+
+
+def _first_rows(df, request_id):
+    """By row, the first row of its request; `None` without requests."""
+    if request_id is None:
+        return None
+    codes, requests = pd.factorize(df[request_id])
+    first = np.zeros(len(requests) + 1, "int64")
+    first[codes[::-1]] = np.arange(len(codes))[::-1]
+    return np.where(codes < 0, np.arange(len(codes)), first[codes])
+
+
+def _varies(name, array, firsts):
+    """Whether a column differs between rows of one request."""
+    if firsts is None:
+        return False
+    depth = _columns.list_depth(array.type)
+    kind = _kind(array)
+    if depth > 2 or kind is None:
+        return False
+    column = _columns.read(array, name, kind, depth, _columns.Rows())
+    return column != column.take(firsts)
+
+
+def _is_multi_valued(array):
+    depth = _columns.list_depth(array.type)
+    return depth == 1 and _kind(array) == "category"
+
+
+def _multi_valued(name, array):
+    lengths = array.value_lengths().drop_null().to_numpy()
+    return schema_lib.Categorical(
+        name, vocabulary="lookup", max_length=max(1, int(lengths.max()))
     )
 
 
@@ -94,13 +204,8 @@ def _sequences(arrays, lists, scalars, timestamp):
     for name in lists:
         array = arrays[name]
         depth = _columns.list_depth(array.type)
-        kind = "category" if depth < 3 else None
-        value_type = _value_type(array)
-        if pa.types.is_floating(value_type):
-            kind = "float"
-        elif pa.types.is_timestamp(value_type):
-            kind = "time"
-        if kind is None:
+        kind = _kind(array)
+        if depth > (2 if kind == "category" else 1) or kind is None:
             continue
         column = _columns.read(array, name, kind, depth, _columns.Rows())
         lengths = column.lengths()
@@ -120,7 +225,7 @@ def _sequences(arrays, lists, scalars, timestamp):
                 features.append(schema_lib.Numerical(name))
                 continue
             steps = column.lengths(1) if len(column.offsets) == 2 else None
-            shared = _shared(name, scalars)
+            shared = _shared(name, arrays[name], scalars, arrays)
             features.append(
                 schema_lib.Categorical(
                     name,
@@ -143,10 +248,58 @@ def _sequences(arrays, lists, scalars, timestamp):
     return sequences
 
 
-def _shared(name, scalars):
-    """The scalar column that a history repeats: `hist_video_id`."""
-    matches = [s for s in scalars if name.endswith(f"_{s}")]
-    return max(matches, key=len, default=None)
+def _shared(name, array, scalars, arrays):
+    """The column that a history repeats: `item_id` for `viewed_item_ids`."""
+    words = _words(name)
+    endings = [_words(ending) for ending in _HISTORY]
+    while words[1:] and words[-1:] in endings:
+        words.pop()
+    matches = []
+    for scalar in scalars:
+        if _is_string(arrays[scalar]) != _is_string(array):
+            continue
+        target = _words(scalar)
+        matches.append((_ends_with(words, target), True, scalar))
+        if target[-1:] == ["id"]:  # `viewed_items`
+            matches.append((_ends_with(words, target[:-1]), False, scalar))
+    length, _, scalar = max(matches, default=(0, True, None))
+    return scalar if length else None
+
+
+def _words(name):
+    """The words of a name without their plural: `hist_itemIds` ends in `id`."""
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    words = [word for word in re.split(r"[^a-z0-9]+", name) if word]
+    words = [re.sub(r"(?<=..)s$", "", word) for word in words]
+    # Categories and category, movies and movie.
+    return [re.sub(r"(ie|y)$", "i", word) for word in words]
+
+
+def _ends_with(words, ending):
+    """The number of words that agree, 0 unless all of the ending do."""
+    if not ending or words[-len(ending) :] != ending:
+        return 0
+    return len(ending)
+
+
+def _kind(array):
+    """How `_columns.read` reads a column; `None` if it cannot."""
+    value_type = _value_type(array)
+    if pa.types.is_floating(value_type):
+        return "float"
+    if pa.types.is_timestamp(value_type) or pa.types.is_date(value_type):
+        return "time"
+    if (
+        _columns.is_string(value_type)
+        or pa.types.is_integer(value_type)
+        or pa.types.is_boolean(value_type)
+    ):
+        return "category"
+    return None
+
+
+def _is_string(array):
+    return _columns.is_string(_value_type(array))
 
 
 def _value_type(array):

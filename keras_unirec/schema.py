@@ -369,7 +369,8 @@ class ItemTable(_config.Config):
         if keys.missing.any():
             raise ValueError(
                 f"Key column `{self.key}` of `ItemTable` must have no missing "
-                f"keys (None or ''). Received: a missing key in {rows.name(np.argmax(keys.missing))}"
+                f"keys (None or ''). Received: a missing key in "
+                f"{rows.name(np.argmax(keys.missing))}"
             )
         order = np.argsort(keys.values, kind="stable")
         repeats = np.flatnonzero(np.diff(keys.values[order]) == 0)
@@ -737,7 +738,7 @@ class Schema(_config.Config):
     # --- Proposing and printing ---
 
     @classmethod
-    def infer(cls, df):
+    def infer(cls, df, request_id=None):
         """Proposes a schema for a data frame, to be read and corrected.
 
         Columns of 0 and 1 that are named like outcomes (`click`, `is_like`,
@@ -747,19 +748,26 @@ class Schema(_config.Config):
         `price`), become numbers unless their name ends in `id`; a column named
         like a time becomes the timestamp. Names decide the
         side: `user*` is the user; `item*`, `video*`, `movie*`, ... the item;
-        the rest is context. `Schema.infer(df).summary()` prints it. A column
-        that is an outcome, such as the seconds watched, cannot be told from
-        its values: remove those by hand.
+        the rest is context; what varies inside a request belongs to the item.
+        A history shares with the column that its name ends in
+        (`viewed_item_ids` with `item_id`). A warning names the decisions to
+        look at; `summary()` prints all. A column that is an outcome, such as
+        the seconds watched, cannot be told from its values: remove those by
+        hand. `repr` is Python to edit, and `dataclasses.replace` changes one
+        part.
 
         Args:
             df: `pandas.DataFrame`.
+            request_id: string. Column whose equal values make one request.
+                Defaults to `None`: a column of a name like `request_id`, if
+                there is one.
 
         Returns:
             A `Schema` that is not adapted.
         """
         from keras_unirec import _infer
 
-        return _infer.infer(df)
+        return _infer.infer(df, request_id)
 
     def summary(self):
         """Returns a table of the columns and what becomes of them."""

@@ -82,12 +82,12 @@ class ExportTest(TestCase):
                 )
 
     def test_missing_values(self):
-        """"" is missing in training, in `predict` and in the export."""
+        """ "" is missing in training, in `predict` and in the export."""
         frame = small_frame()
         frame["city"] = ["", None, "Oslo", "Bergen"] * 16
         frame["genres"] = [[""], ["a", None], ["", "b"], None] * 16
         schema = small_schema(frame)
-        self.assertEqual(list(schema.feature("city").values), ["Bergen", "Oslo"])
+        self.assertNotIn("", schema.feature("city").values)
         model = ku.applications.load("mixformer_tiny", schema)
         expected = ku.predict(model, frame)
         folder = self.get_temp_dir()
