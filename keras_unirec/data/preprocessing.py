@@ -162,7 +162,8 @@ class Preprocessing(tf.Module):
         Features of the user and the context have shape `(R,)`. Histories have
         shape `(R, T)`, oldest first, padded on the right with anything, and
         `<sequence>_length` of shape `(R,)` says how many events are real. It
-        may exceed `T` if only the most recent events are sent. Multi-valued
+        may exceed `T` if only the most recent events are sent. If the columns
+        of a sequence differ in `T`, the smallest counts. Multi-valued
         columns have one more axis, and `<column>_length`.
 
         Args:
@@ -209,11 +210,17 @@ class Preprocessing(tf.Module):
     def _encode_sequence(self, sequence, raw):
         features = sequence.features
         length = tf.maximum(raw[f"{sequence.name}_length"], 0)
-        width = tf.shape(raw[features[0].name], tf.int64)[1]
+        # Events that every column has: one column may be shorter than others.
+        names = [feature.name for feature in features]
+        names += [f"{name}_length" for name in names if f"{name}_length" in raw]
+        width = tf.reduce_min(
+            [tf.shape(raw[name], tf.int64)[1] for name in names]
+        )
         order = None
         if sequence.sort_by is not None:
             real = tf.sequence_mask(length, width)
-            times = tf.where(real, raw[sequence.sort_by], tf.int64.max)
+            times = raw[sequence.sort_by][:, :width]
+            times = tf.where(real, times, tf.int64.max)
             order = tf.argsort(times, axis=1, stable=True)
         kept = tf.minimum(tf.minimum(length, width), sequence.max_length)
         # Events `length - kept .. length` move to the front.

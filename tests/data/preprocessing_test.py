@@ -351,6 +351,57 @@ class PreprocessingTest(TestCase):
         self.assertEqual(int(ids("hashed_int", MISSING)), 1)
         self.assertEqual(ids("hashed_int", 3).dtype, tf.int32)
 
+    def test_columns_that_are_shorter_than_their_length(self):
+        schema = Schema(
+            sequences=[
+                Sequence(
+                    "seen",
+                    3,
+                    [
+                        Categorical("a", 9),
+                        Categorical("b", 9, max_length=2),
+                        Timestamp("t", unit="s"),
+                    ],
+                    sort_by="t",
+                )
+            ],
+            timestamp=Timestamp("now", unit="s"),
+        )
+        user = tf.function(data.Preprocessing(schema).user)
+
+        def encode(a, b, t, length=5):
+            encoded = user(
+                {
+                    "a": tf.constant([a], tf.int64),
+                    "b": tf.reshape(tf.constant(b, tf.int64), [1, len(b), 1]),
+                    "b_length": tf.ones([1, len(b)], tf.int64),
+                    "t": tf.constant([t], tf.int64),
+                    "seen_length": tf.constant([length], tf.int64),
+                    "now": tf.constant([100], tf.int64),
+                }
+            )
+            self.assertAllClose(encoded["seen.count"], [np.log1p(length)])
+            return {key: value[0].numpy() for key, value in encoded.items()}
+
+        # More events than were sent: the newest of them were.
+        whole = encode([0, 1, 2, 3], [4, 5, 6, 7], [1, 2, 3, 4])
+        self.assertEqual(whole["seen.length"], 3)
+        self.assertAllClose(whole["a"], [3, 4, 5])
+        # Columns of unequal lengths: the events that all of them have.
+        for a, b, t in (
+            ([0, 1, 2, 3], [4], [2, 1]),
+            ([0], [4, 5, 6], [2, 1]),
+            ([0, 1], [4, 5], [2]),
+        ):
+            part = encode(a, b, t)
+            self.assertEqual(part["seen.length"], 1)
+            self.assertAllClose(part["a"], [2])
+            self.assertAllClose(part["b"], [[6, 0]])
+            self.assertAllClose(part["t"], [98])
+        none = encode([], [4], [2])
+        self.assertEqual(none["seen.length"], 0)
+        self.assertEqual(none["b"].shape, (0, 2))
+
     def test_empty_vocabulary(self):
         for dtype, value in (("string", "a"), ("int64", 4)):
             schema = Schema(

@@ -103,6 +103,46 @@ class ExportTest(TestCase):
                 served[f"whole/{label}"][:, 0], expected[label], atol=1e-5
             )
 
+    def test_values_are_never_an_error(self):
+        import tensorflow as tf
+
+        frame = small_frame(8)
+        schema = small_schema(frame)
+        model = ku.applications.load("mixformer_tiny", schema)
+        folder = self.get_temp_dir()
+        model.export(f"{folder}/1")
+        loaded = tf.saved_model.load(f"{folder}/1")
+        raw = ku.serving.raw_inputs(frame, schema)
+
+        def serve(**changed):
+            return loaded.signatures["serving_default"](
+                **{k: tf.constant(v) for k, v in {**raw, **changed}.items()}
+            )["is_click"].numpy()
+
+        # No request has an event, whatever the lengths say.
+        empty = {k: v[:, :0] for k, v in raw.items() if k.startswith("hist_")}
+        nothing = frame.copy()
+        for name in empty:
+            nothing[name] = [[] for _ in range(8)]
+        zeros = np.zeros(8, "int64")
+        expected = ku.predict(model, nothing)["is_click"]
+        self.assertAllClose(
+            serve(**empty, watched_length=zeros)[:, 0], expected, atol=1e-5
+        )
+        shorter = raw["hist_click"][:, :1]
+        for changed in (
+            empty,
+            {"hist_click": shorter},
+            {"watched_length": zeros - 5},
+            {"watched_length": zeros + 10**9},
+            {"genres_length": raw["genres_length"] + 7},
+            {"price": np.full((8, 1), np.inf, "float32")},
+            {"time_ms": zeros + np.iinfo("int64").min},
+            {"video_id": zeros[:, None] - 3},
+        ):
+            outputs = serve(**changed)
+            self.assertTrue(((outputs > 0) & (outputs < 1)).all(), changed)
+
     def test_names(self):
         self.assertEqual(
             ku.serving.signature_names(["user id", "1st", "tab"]),
