@@ -231,12 +231,12 @@ def read(array, name, kind, depth, rows, unit=None):
             array = array.slice(0, 0)
             continue
         if not is_list(array.type):
-            raise _wrong_type(name, expected, array, rows, offsets)
+            raise _wrong_type(name, kind, depth, array, rows, offsets)
         lengths = pc.fill_null(pc.list_value_length(array), 0)
         offsets.append(to_offsets(lengths.to_numpy(zero_copy_only=False)))
         array = array.flatten()
     if is_list(array.type):
-        raise _wrong_type(name, expected, array, rows, offsets)
+        raise _wrong_type(name, kind, depth, array, rows, offsets)
     offsets = tuple(offsets)
 
     def fail(position, why):
@@ -264,7 +264,7 @@ def read(array, name, kind, depth, rows, unit=None):
         array_type = array.type
     if kind == "string":
         if not is_string(array_type):
-            raise _wrong_type(name, expected, array, rows, offsets)
+            raise _wrong_type(name, kind, depth, array, rows, offsets)
         return _read_strings(array, offsets)
     if kind == "time":
         is_date = pa.types.is_date(array_type)
@@ -286,7 +286,7 @@ def read(array, name, kind, depth, rows, unit=None):
         array_type = array.type
     is_float = pa.types.is_floating(array_type)
     if not is_float and not pa.types.is_integer(array_type):
-        raise _wrong_type(name, expected, array, rows, offsets)
+        raise _wrong_type(name, kind, depth, array, rows, offsets)
     if kind == "float":
         values = pc.fill_null(array.cast(pa.float64(), safe=False), np.nan)
         return Column("float", values.to_numpy(zero_copy_only=False), offsets)
@@ -475,7 +475,12 @@ def _expected(kind, depth):
     return f"{shapes[depth]} in each row"
 
 
-def _wrong_type(name, expected, array, rows, offsets):
+def _wrong_type(name, kind, depth, array, rows, offsets):
+    hint = ""
+    if pa.types.is_decimal(array.type):
+        hint = "; cast decimals to floats: `.astype(float)`"
+    elif kind == "int" and is_string(array.type):
+        hint = "; strings need vocabulary='hash' or 'lookup'"
     position = 0
     if array.null_count < len(array):
         position = pc.index(pc.is_valid(array), True).as_py()
@@ -485,7 +490,7 @@ def _wrong_type(name, expected, array, rows, offsets):
     value = repr(array[position].as_py()) if len(array) else "no value"
     value = value if len(value) <= 80 else value[:77] + "..."
     return ValueError(
-        f"Column `{name}` must hold {expected}. "
+        f"Column `{name}` must hold {_expected(kind, depth)}{hint}. "
         f"Received: {value} ({array.type}) in {rows.name(row)}"
     )
 

@@ -34,8 +34,8 @@ def adapt(schema, data):
         if not learner.is_idle
         for name in learner.columns
     }
-    needed = [feature.name for feature, _, _ in schema.feature_columns()]
-    for chunk, rows in _columns.chunks(data, sorted(names), needed):
+    _check_types(schema, data)
+    for chunk, rows in _columns.chunks(data, sorted(names)):
         for learner in learners.values():
             for name, (feature, depth) in learner.columns.items():
                 if name in names:
@@ -47,6 +47,36 @@ def adapt(schema, data):
             else feature
         )
     )
+
+
+def _check_types(schema, data):
+    """Raises for a column that is absent or, at its start, of a wrong type.
+
+    Also for what nothing is learned from: labels, the ids of metrics, times of
+    a known unit. The readers check all values.
+    """
+    kinds = {}
+    for feature, _, depth in schema.feature_columns():
+        unit = getattr(feature, "unit", None)
+        if isinstance(feature, schema_lib.Timestamp):
+            kinds[feature.name] = ("time", depth, unit)
+            continue
+        kind = "float"
+        if isinstance(feature, schema_lib.Categorical):
+            root = schema.categorical(feature.name)
+            kind = {None: "category", "int64": "int"}.get(root.dtype, "string")
+            kind = "int" if root.vocabulary == "identity" else kind
+        kinds[feature.name] = (kind, depth, None)
+    for name in (schema.request_id, schema.group_id):
+        if name is not None:
+            kinds.setdefault(name, ("category", 0, None))
+    for name in schema.label_names:
+        kinds[name] = ("float", 0, None)
+    for chunk, rows in _columns.chunks(data, kinds, chunk_rows=1_000):
+        for name, (kind, depth, unit) in kinds.items():
+            if not _columns.is_null(chunk[name]):
+                _columns.read(chunk[name], name, kind, depth, rows, unit)
+        return
 
 
 class _Learner:

@@ -840,7 +840,7 @@ ADAPT_ERRORS = {
     ),
     "empty": (frame().iloc[:0], "at least one row. Received: an empty"),
     "nan": (
-        frame().assign(hour=[1.0, np.nan, 2.0]).set_index("request"),
+        frame().assign(hour=[1.0, np.nan, 2.0]).set_axis(list("abc")),
         "Column `hour` must hold finite numbers.*Received: nan in row 'b'",
     ),
     "infinite": (
@@ -856,6 +856,41 @@ ADAPT_ERRORS = {
         "Column `bought_brand` must hold strings, like Column `brand`.*"
         "share the vocabulary of `brand`. Received: integers",
     ),
+    "no_label": (
+        frame().rename(columns={"click": "clicks"}),
+        r"Column `click` is missing.*did you mean clicks",
+    ),
+    "no_request": (
+        frame().drop(columns="request"),
+        "Column `request` is missing: the schema needs it",
+    ),
+    "label_type": (
+        frame().assign(click=["no", "yes", "no"]),
+        "Column `click` must hold one number in each row. Received: 'no'",
+    ),
+    "request_type": (
+        frame().assign(request=[0.5, 1.0, 2.0]),
+        r"Column `request` must hold.*whole numbers.*Received: 0.5",
+    ),
+    "string_timestamp": (
+        frame().assign(time="2024-01-01"),
+        "Column `time` must hold one time in each row. Received: '2024-01-01'",
+    ),
+    "string_times_of_events": (
+        frame().assign(viewed_time=[["2024-01-01"], [], []]),
+        "Column `viewed_time` must hold one list of times in each row. "
+        "Received: '2024-01-01'",
+    ),
+    "string_identity": (
+        frame().assign(item_id=["a", "b", "c"]),
+        "Column `item_id` must hold one integer in each row.*'hash' or "
+        "'lookup'.*Received: 'a'",
+    ),
+    "list_identity": (
+        frame().assign(slots=[1, 2, 3]),
+        "Column `slots` must hold one list of integers in each row. "
+        "Received: 1",
+    ),
     "no_values": (
         frame().assign(country=[None, None, None]),
         "Column `country` must have at least one value to learn",
@@ -870,3 +905,15 @@ def test_errors_of_adapt(case):
     data, message = ADAPT_ERRORS[case]
     with pytest.raises(ValueError, match=f"(?s){message}"):
         rich_schema().adapt(data)
+
+
+@pytest.mark.parametrize("case", ADAPT_ERRORS)
+def test_errors_of_adapt_to_parquet(case, tmp_path):
+    data, message = ADAPT_ERRORS[case]
+    if not isinstance(data, pd.DataFrame):
+        pytest.skip("not a frame")
+    data.reset_index(drop=True).to_parquet(tmp_path / "rows.parquet")
+    message = message.replace("a data frame with", "the file .*with")
+    message = message.replace("row 'b'", "row 1").split("an empty")[0]
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        rich_schema().adapt(tmp_path)

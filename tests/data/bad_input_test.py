@@ -1,5 +1,6 @@
 """Each wrong input raises a `ValueError` that names it, before training."""
 
+import decimal
 import pathlib
 
 import numpy as np
@@ -102,8 +103,8 @@ BAD = {
     ),
     "string_for_integer": (
         frame().assign(user=["0", "1", "1"]),
-        r"Column `user` must hold one integer in each row. Received: '0' "
-        r"\(.*string\) in row",
+        r"Column `user` must hold one integer in each row; strings need "
+        r"vocabulary='hash' or 'lookup'. Received: '0' \(.*string\) in row",
     ),
     "integer_for_string": (
         frame().assign(city=[1, 2, 3]),
@@ -112,6 +113,11 @@ BAD = {
     "string_for_number": (
         frame().assign(age=["a", "b", "c"]),
         "Column `age` must hold one number in each row. Received: 'a'",
+    ),
+    "decimal_for_number": (
+        frame().assign(age=[decimal.Decimal("1.5")] * 3),
+        r"Column `age` must hold one number in each row; cast decimals to "
+        r"floats: `.astype\(float\)`. Received: Decimal\('1.5'\)",
     ),
     "datetime_for_number": (
         frame().assign(age=pd.Timestamp("2024-01-01")),
