@@ -92,7 +92,10 @@ class SwiGLU(keras.layers.Layer):
         kernel = self.gate_up_kernel
         if self.input_scale:
             kernel = kernel * ops.expand_dims(self.scale, -1)
-        gate, up = ops.split(ops.matmul(x, kernel), 2, axis=-1)
+        # Two products: cutting one result in halves would copy it, and its
+        # gradient would copy the halves back.
+        gate = ops.matmul(x, kernel[..., : self.hidden_dim])
+        up = ops.matmul(x, kernel[..., self.hidden_dim :])
         return ops.matmul(ops.silu(gate) * up, self.down_kernel)
 
     def compute_mask(self, inputs, mask=None):
