@@ -34,7 +34,7 @@ class Rows:
     def name(self, row):
         row = int(row)
         if self.index is not None:
-            return f"row {label(self.index[self.start + row])}"
+            return row_of_index(self.index, self.start + row)
         if self.path is not None:
             return f"row {self.start + row} of {self.path}"
         return f"row {self.start + row}"
@@ -358,7 +358,8 @@ def check_finite(column, name, rows):
         position = int(np.argmax(bad))
         raise ValueError(
             f"Column `{name}` must hold finite numbers without missing "
-            f"values. Received: {column.values[position]} in "
+            "values: fill them, for example with the mean, or drop the rows. "
+            f"Received: {column.values[position]} in "
             f"{rows.name(column.row_of(position))}"
         )
 
@@ -393,9 +394,12 @@ def check_columns(present, needed, what):
             )
 
 
-def label(value):
-    """Prints an index label: `5`, `'a'`."""
-    return repr(value.item() if isinstance(value, np.generic) else value)
+def row_of_index(index, position):
+    """Names a row of a frame: `row 5`, `row 'a' (index label)`."""
+    value = index[position]
+    value = value.item() if isinstance(value, np.generic) else value
+    plain = isinstance(index, pd.RangeIndex) and value == position
+    return f"row {value!r}" + ("" if plain else " (index label)")
 
 
 def is_list(arrow_type):
@@ -569,9 +573,9 @@ def _from_mixed_objects(series, name):
                 raise ValueError(
                     f"Column `{name}` must hold values of one type. "
                     f"Received: {values[row]!r} in "
-                    f"row {label(series.index[row])}, of another type"
+                    f"{row_of_index(series.index, row)}, of another type"
                 ) from error
         raise ValueError(
             f"Column `{name}` must hold values of one type. "
-            f"Received: {str(error)!r} from row {label(series.index[0])} on"
+            f"Received: {str(error)!r} from {row_of_index(series.index, 0)} on"
         ) from error

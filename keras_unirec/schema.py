@@ -8,6 +8,7 @@ models and the exported graph take everything else from here.
 import dataclasses
 import functools
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -378,7 +379,8 @@ class ItemTable(_config.Config):
             first, second = order[repeats[0] : repeats[0] + 2]
             raise ValueError(
                 f"Key column `{self.key}` of `ItemTable` must hold each key "
-                f"once. Received: {keys.value(first)!r} in "
+                f"once: `drop_duplicates({self.key!r})` keeps the first row of "
+                f"each. Received: {keys.value(first)!r} in "
                 f"{rows.name(first)} and in {rows.name(second)}"
             )
         return _config.TableData(columns)
@@ -953,6 +955,21 @@ class Schema(_config.Config):
             if getattr(feature, "max_length", None) is not None
         ]
         _config.check_unique(raw, "arguments of the exported model")
+        # Layers allow more characters than the arguments of an export.
+        for names, others in (
+            (raw, r"[^0-9A-Za-z_]"),
+            (self._features, r"[^0-9A-Za-z_.\-]"),
+        ):
+            seen = {}
+            for name in names:
+                first = seen.setdefault(re.sub(others, "_", name), name)
+                if first != name:
+                    raise ValueError(
+                        "Names of columns must differ in letters, digits or "
+                        "`_`: models name their layers and inputs by them, "
+                        "with `_` for any other character. Rename one. "
+                        f"Received: {first!r} and {name!r}"
+                    )
 
     def _check_sharing(self):
         for feature in self._features.values():

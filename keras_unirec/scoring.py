@@ -1,12 +1,14 @@
 """Predicting a table of rows, and measuring how good that is."""
 
 import collections.abc
+import dataclasses
 import os
 
 import keras
 import numpy as np
 import pandas as pd
 
+from keras_unirec import _parquet
 from keras_unirec import data as data_lib
 from keras_unirec import metrics as metric_lib
 from keras_unirec.metrics.log_loss import sigmoid
@@ -60,8 +62,10 @@ def predict(model, data, batch_size=1024):
     elif _is_paths(data):
         index = None
     else:
+        outputs = "logits" if _from_logits(model) else "probabilities"
         raise ValueError(
-            "`data` must be a data frame or the path of Parquet files. "
+            "`data` must be a data frame or the path of Parquet files (for a "
+            f"dataset, `model.predict(dataset)` returns {outputs}). "
             f"Received: {type(data).__name__}"
         )
     dataset = _dataset(data, schema, batch_size, labels=False)
@@ -88,7 +92,8 @@ def evaluate(model, data, batch_size=1024):
 
     Groups and requests whose labels are all equal cannot be ranked; they are
     skipped and counted. A metric that cannot be computed is `nan`, and
-    `report.notes` says why. Candidates of weight 0, which are padding, do not
+    `report.notes` says why: a frame needs neither `group_id` nor `request_id`
+    for the others. Candidates of weight 0, which are padding, do not
     count.
 
     On GAUC with histories that grow inside of the test window, see
@@ -117,7 +122,8 @@ def evaluate(model, data, batch_size=1024):
             "`model.schema` must have labels to evaluate. Received: none"
         )
     if isinstance(data, pd.DataFrame) or _is_paths(data):
-        data = _dataset(data, schema, batch_size, labels=True)
+        known = _without_absent_ids(schema, data)
+        data = _dataset(data, known, batch_size, labels=True)
     elif not hasattr(data, "element_spec"):
         raise ValueError(
             "`data` must be a dataset of `keras_unirec.data`, a data frame or "
@@ -143,6 +149,7 @@ def evaluate(model, data, batch_size=1024):
             rows.groups,
             rows.requests,
             from_logits,
+            schema,
         )
     return EvaluationReport(values, notes)
 
@@ -279,7 +286,7 @@ def _score_function(model):
     )
 
 
-def _measure(labels, outputs, groups, requests, from_logits):
+def _measure(labels, outputs, groups, requests, from_logits, schema):
     """Computes the metrics of one label: values, and notes where `nan`."""
     values, notes = {}, {}
 
@@ -295,7 +302,12 @@ def _measure(labels, outputs, groups, requests, from_logits):
         for name, weighting in names.items():
             values[name] = float("nan")
             if ids is None:
-                notes[name] = f"the schema has no `{column}`"
+                given = getattr(schema, column)
+                notes[name] = (
+                    f"the schema has no `{column}`"
+                    if given is None
+                    else f"the data has no column `{given}`, the `{column}`"
+                )
                 continue
             try:
                 result = metric_lib.grouped_auc(labels, outputs, ids, weighting)
@@ -332,6 +344,22 @@ def _dataset(data, schema, batch_size, labels):
     return data_lib.from_parquet(
         data, schema, batch_size=batch_size, labels=labels
     )
+
+
+def _without_absent_ids(schema, data):
+    """The schema without the ids of grouped metrics that the data lacks."""
+    if isinstance(data, pd.DataFrame):
+        present = {str(name) for name in data.columns}
+    else:
+        files = _parquet.open_files(data, ())
+        names = [f.metadata.schema.to_arrow_schema().names for f in files]
+        present = set().union(*names)
+    absent = {
+        argument: None
+        for argument in ("group_id", "request_id")
+        if getattr(schema, argument) not in present
+    }
+    return dataclasses.replace(schema, **absent)
 
 
 def _is_paths(data):

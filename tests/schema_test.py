@@ -637,8 +637,20 @@ ARGUMENT_ERRORS = {
             "item_id",
             [Numerical("price")],
         ),
-        "Key column `item_id`.*each key once. Received: 4 in row 0 and in "
-        "row 2",
+        "Key column `item_id`.*each key once: `drop_duplicates.*Received: 4 "
+        "in row 0 and in row 2",
+    ),
+    "table_duplicate_of_a_frame_with_an_index": (
+        lambda: ItemTable(
+            pd.DataFrame(
+                {"item_id": ["x", "y", "x"], "price": [1.0, 2.0, 3.0]},
+                index=["a", "b", "c"],
+            ),
+            "item_id",
+            [Numerical("price")],
+        ),
+        r"Received: 'x' in row 'a' \(index label\) and in row 'c' "
+        r"\(index label\)",
     ),
     "table_missing_key": (
         lambda: ItemTable(
@@ -759,6 +771,42 @@ ARGUMENT_ERRORS = {
             sequences=[Sequence("s", 2, [Numerical("a")])],
         ),
         "exported model must have different names.*'s_length' twice",
+    ),
+    "same_letters": (
+        lambda: Schema(
+            user=[
+                Categorical("user segment", 3),
+                Categorical("user_segment", 3),
+            ]
+        ),
+        "must differ in letters, digits.*Rename one. Received: 'user segment' "
+        "and 'user_segment'",
+    ),
+    "same_letters_of_lengths": (
+        lambda: Schema(
+            sequences=[
+                Sequence("my seq", 2, [Numerical("a")]),
+                Sequence("my-seq", 2, [Numerical("b")]),
+            ]
+        ),
+        "Received: 'my seq_length' and 'my-seq_length'",
+    ),
+    "same_letters_in_a_table": (
+        lambda: Schema(
+            user=[Categorical("the brand", vocabulary="lookup")],
+            item=[
+                Categorical(
+                    "item_id",
+                    9,
+                    table=ItemTable(
+                        {"item_id": [1], "the_brand": ["x"]},
+                        "item_id",
+                        [Categorical("the_brand", vocabulary="lookup")],
+                    ),
+                )
+            ],
+        ),
+        "Received: 'the brand' and 'the_brand'",
     ),
     "share_with_nothing": (
         lambda: Schema(

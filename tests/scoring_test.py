@@ -210,6 +210,42 @@ def test_nan_says_why(frame, schema):
     assert "no `request_id`" in repr(report)
 
 
+@pytest.mark.parametrize("kind", ["frame", "parquet"])
+def test_ids_of_grouped_metrics_are_not_needed(
+    frame, schema, model, kind, tmp_path
+):
+    frame = frame.assign(who=frame["user_id"])
+    schema = dataclasses.replace(schema, group_id="who")
+    model = LinearRanker(schema)
+
+    def evaluate(frame):
+        if kind == "frame":
+            return ku.evaluate(model, frame)
+        frame.reset_index(drop=True).to_parquet(tmp_path / "rows.parquet")
+        return ku.evaluate(model, tmp_path)
+
+    expected = evaluate(frame)["is_click"]
+    for column, names in (
+        ("request", ["query_auc"]),
+        ("who", ["uauc", "gauc"]),
+    ):
+        report = evaluate(frame.drop(columns=column))
+        for name, value in report["is_click"].items():
+            if name in names:
+                assert np.isnan(value)
+                note = report.notes["is_click"][name]
+                assert f"no column `{column}`" in note
+            elif not name.startswith(("users_", "requests_")):
+                assert value == pytest.approx(expected[name])
+    neither = frame.drop(columns=["request", "who"])
+    pd.testing.assert_frame_equal(
+        ku.predict(model, neither), ku.predict(model, frame)
+    )
+    # An id that is a feature, too, is needed.
+    with pytest.raises(ValueError, match="`user_id` is missing"):
+        evaluate(frame.drop(columns="user_id"))
+
+
 def test_soft_labels_are_not_ranked(frame, schema, model):
     frame = frame.assign(is_like=0.25)
     report = ku.evaluate(model, frame)
@@ -240,6 +276,9 @@ def test_errors(frame, schema, model):
         ku.evaluate(model, {})
     with pytest.raises(ValueError, match="`model` must have the `schema`"):
         ku.predict(keras.Sequential(), frame)
+    dataset = ku.data.from_pandas(frame, schema)
+    with pytest.raises(ValueError, match=r"`model.predict\(dataset\)` returns"):
+        ku.predict(model, dataset)
     unlabelled = ku.data.from_pandas(frame, schema, labels=False)
     with pytest.raises(ValueError, match="must have labels"):
         ku.evaluate(model, unlabelled)

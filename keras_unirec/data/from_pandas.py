@@ -137,7 +137,7 @@ def _by_request(df, schema):
         row = int(np.argmax(codes < 0))
         raise ValueError(
             f"Column `{name}` must hold the request of each row. Received: a "
-            f"missing value in row {_columns.label(df.index[row])}"
+            f"missing value in {_columns.row_of_index(df.index, row)}"
         )
     order = np.argsort(codes, kind="stable")
     if not np.array_equal(order, np.arange(len(df))):
