@@ -243,6 +243,12 @@ def _run(model, dataset):
         _check_outputs(predictions, names)
         predictions = {name: _numpy(predictions[name]) for name in names}
         shape = predictions[names[0]].shape
+        if isinstance(weights, dict):
+            raise ValueError(
+                "`data` must have one weight for all labels. To leave rows "
+                "out for one label, evaluate the rows that have it. "
+                f"Received: weights of {sorted(weights)}"
+            )
         if weights is None:
             real = np.ones(shape, bool)
         else:

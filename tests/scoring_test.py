@@ -118,6 +118,43 @@ def test_predict_of_parquet(frame, model, tmp_path):
     pd.testing.assert_frame_equal(ku.predict(model, [str(path)]), expected)
 
 
+# --- weights from columns, as docs/data.md has them ---
+
+
+def test_weights_from_columns():
+    schema = small_schema()
+    model = ku.applications.load("mixformer_tiny", schema)
+    model.compile("sgd", run_eagerly=True)
+    frame = small_frame()
+    frame["weight"] = np.arange(64) % 4 / 4
+    frame["has_like"] = np.arange(64) % 3 > 0
+    extra = [ku.Label("weight"), ku.Label("has_like")]
+    reading = dataclasses.replace(schema, labels=[*schema.labels, *extra])
+
+    def loss(frame, change, fit=False):
+        data = ku.data.from_pandas(frame, reading, batch_size=16).map(change)
+        if fit:
+            model.fit(data, verbose=0)
+        return model.evaluate(data, verbose=0, return_dict=True)["loss"]
+
+    def change(x, y, w):
+        w = w * y["weight"]
+        return x, y, {"is_click": w, "is_like": w * y["has_like"]}
+
+    expected = loss(frame, change, fit=True)
+    other = frame.copy()
+    other.loc[other["weight"] == 0, "is_click"] = 0
+    other.loc[~other["has_like"], "is_like"] = 0
+    assert loss(other, change) == pytest.approx(expected, rel=1e-5)
+    other = frame.assign(weight=frame["weight"] / 2)
+    assert loss(other, change) == pytest.approx(expected, rel=1e-5)
+    other = frame.assign(is_like=1 - frame["is_like"])
+    assert loss(other, change) != pytest.approx(expected, rel=1e-3)
+    data = ku.data.from_pandas(frame, reading).map(change)
+    with pytest.raises(ValueError, match="one weight for all labels"):
+        ku.evaluate(model, data)
+
+
 # --- evaluate ---
 
 

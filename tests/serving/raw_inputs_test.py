@@ -64,6 +64,39 @@ class RawInputsTest(TestCase):
         missing = np.iinfo("int64").min
         self.assertEqual(raw["item"].tolist(), [[3, 4], [5, missing]])
 
+    def test_booleans_datetimes_and_missing_values(self):
+        schema = ku.Schema(
+            user=[
+                ku.Categorical("is_new", 2),
+                ku.Categorical("country", vocabulary="lookup"),
+            ],
+            sequences=[ku.Sequence("seen", 3, [ku.Timestamp("seen_at")])],
+            timestamp=ku.Timestamp("now"),
+        )
+        now = pd.to_datetime(["2024-01-01", "2024-01-02"]).as_unit("us")
+        df = pd.DataFrame(
+            {
+                "is_new": [True, False],
+                "country": ["de", None],
+                "now": now,
+                "seen_at": [[now[0], None], []],
+            }
+        )
+        schema = schema.adapt(df)
+        unit = {"us": 10**6, "ns": 10**9}[schema.feature("seen_at").unit]
+        self.assertEqual(schema.timestamp.unit, "us")
+        raw = ku.serving.raw_inputs(df, schema)
+        missing = np.iinfo("int64").min
+        self.assertEqual(raw["is_new"].dtype, "int64")
+        self.assertEqual(raw["is_new"].tolist(), [1, 0])
+        self.assertEqual(raw["country"].tolist(), ["de", ""])
+        self.assertEqual(raw["now"][0], 1_704_067_200 * 10**6)
+        self.assertEqual(
+            raw["seen_at"].tolist(),
+            [[1_704_067_200 * unit, missing], [missing, missing]],
+        )
+        self.check_same_as_the_pipeline(df, schema, requests=False)
+
     def test_a_missing_column_is_named(self):
         df = small_frame()
         schema = small_schema(df)
