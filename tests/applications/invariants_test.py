@@ -70,6 +70,41 @@ class ExemptionsTest(TestCase):
             )
 
 
+class BackendsTest(TestCase):
+    def test_backends_agree(self):
+        if keras.backend.backend() != "tensorflow":
+            self.skipTest("The TensorFlow run starts the other backend.")
+        schema = small_schema()
+        inputs, _, _ = small_batch(schema)
+        folder = self.get_temp_dir()
+        np.savez(f"{folder}/inputs.npz", **inputs)
+        models = {
+            name: ku.applications.load(name, schema) for name, _ in MODELS
+        }
+        for name, model in models.items():
+            model.save(f"{folder}/{name}.keras")
+        # One process for all: its start takes longer than the models.
+        script = (
+            "import keras, numpy as np, sys, keras_unirec\n"
+            "assert keras.backend.backend() == 'jax'\n"
+            "folder, *names = sys.argv[1:]\n"
+            "inputs = dict(np.load(folder + '/inputs.npz'))\n"
+            "for name in names:\n"
+            "    model = keras.models.load_model(f'{folder}/{name}.keras')\n"
+            "    outputs = {k: np.array(v) for k, v in model(inputs).items()}\n"
+            "    np.savez(f'{folder}/{name}.npz', **outputs)\n"
+        )
+        subprocess.run(
+            [sys.executable, "-c", script, folder, *models],
+            env={**os.environ, "KERAS_BACKEND": "jax"},
+            check=True,
+        )
+        for name, model in models.items():
+            outputs = dict(np.load(f"{folder}/{name}.npz"))
+            for label, value in model(inputs).items():
+                self.assertAllClose(outputs[label], value, atol=1e-4)
+
+
 @parameterized.named_parameters(MODELS)
 class InvariantsTest(TestCase):
     def setUp(self):
@@ -254,26 +289,3 @@ class InvariantsTest(TestCase):
         self.assertSameOutputs(
             jitted.predict(self.inputs, verbose=0), model(self.inputs)
         )
-
-    def test_backends_agree(self, name):
-        if keras.backend.backend() != "tensorflow":
-            self.skipTest("The TensorFlow run starts the other backend.")
-        model = self.load(name)
-        folder = self.get_temp_dir()
-        model.save(f"{folder}/model.keras")
-        np.savez(f"{folder}/inputs.npz", **self.inputs)
-        script = (
-            "import keras, numpy as np, sys, keras_unirec\n"
-            "assert keras.backend.backend() == 'jax'\n"
-            "model = keras.models.load_model(sys.argv[1] + '/model.keras')\n"
-            "inputs = dict(np.load(sys.argv[1] + '/inputs.npz'))\n"
-            "outputs = {k: np.array(v) for k, v in model(inputs).items()}\n"
-            "np.savez(sys.argv[1] + '/outputs.npz', **outputs)\n"
-        )
-        subprocess.run(
-            [sys.executable, "-c", script, folder],
-            env={**os.environ, "KERAS_BACKEND": "jax"},
-            check=True,
-        )
-        outputs = dict(np.load(f"{folder}/outputs.npz"))
-        self.assertSameOutputs(outputs, model(self.inputs), atol=1e-4)
