@@ -17,8 +17,8 @@ class OutputFusion(keras.layers.Layer):
         hidden_dim: int. Hidden width of every feed-forward network.
         per_head: bool. `False` shares one network between the heads. Defaults
             to `True`.
-        norm: `"pre_rms"` for `f(RMS(x)) + x`, or `"post_layer"` for
-            `LayerNorm(f(x) + x)`. Defaults to `"pre_rms"`.
+        norm: `"pre_rms"` for `f(RMS(x)) + x`, `"post_layer"` for
+            `LayerNorm(f(x) + x)`, or `None`. Defaults to `"pre_rms"`.
 
     Input shape:
         `(..., num_heads, dim)`

@@ -21,7 +21,7 @@ class TransformerEncoder(keras.layers.Layer):
     Args:
         num_heads: int. Number of attention heads; it divides the event width.
         hidden_dim: int. Hidden width of the feed-forward network.
-        norm: `"pre_rms"`, or `"post_layer"` for `LayerNorm(f(x) + x)`.
+        norm: `"pre_rms"`, `"post_layer"` for `LayerNorm(f(x) + x)`, or `None`.
             Defaults to `"pre_rms"`.
         causal: bool. Whether an event reads only itself and older ones, as in
             LONGER. `events` are then the most recent ones of `history`.

@@ -38,6 +38,11 @@ class OutputFusionTest(TestCase):
         expected = layer_norm(swiglu(z, layer.swiglu) + z)
         self.assertAllClose(outputs, expected, atol=1e-5)
 
+        layer = layers.OutputFusion(5, norm=None)
+        outputs = layer(z)
+        expected = swiglu(z, layer.swiglu) + z
+        self.assertAllClose(outputs, expected, atol=1e-5)
+
     def test_errors(self):
         with self.assertRaisesRegex(ValueError, "`norm` must be one of"):
-            layers.OutputFusion(5, norm=None)
+            layers.OutputFusion(5, norm="rms")
