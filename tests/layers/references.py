@@ -1,5 +1,6 @@
 """The formulas that several layers share, in NumPy."""
 
+import keras
 import numpy as np
 
 from tests.test_case import to_numpy
@@ -12,6 +13,31 @@ def rms_norm(x):
 def layer_norm(x):
     x = x - x.mean(-1, keepdims=True)
     return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-3)
+
+
+def normalize(x, layer):
+    """With the learned weights of a norm layer, which may be None."""
+    if layer is None:
+        return x
+    if isinstance(layer, keras.layers.RMSNormalization):
+        return rms_norm(x) * to_numpy(layer.scale)
+    return layer_norm(x) * to_numpy(layer.gamma) + to_numpy(layer.beta)
+
+
+def residual(x, function, norm, norm_layer):
+    """RankMixer's `LN(f(x) + x)`, MixFormer's `f(RMS(x)) + x`, or no norm."""
+    if norm == "post_layer":
+        return normalize(function(x) + x, norm_layer)
+    return function(normalize(x, norm_layer)) + x
+
+
+def silu(x):
+    return x / (1 + np.exp(-x))
+
+
+def gelu(x):
+    """Hendrycks and Gimpel, 2016, the tanh approximation."""
+    return x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
 
 def swiglu(x, layer):
@@ -28,5 +54,82 @@ def swiglu(x, layer):
 
 
 def _swiglu(x, gate, up, down):
-    gate = x @ gate
-    return (gate / (1 + np.exp(-gate)) * (x @ up)) @ down
+    return (silu(x @ gate) * (x @ up)) @ down
+
+
+def per_token_ffn(x, layer):
+    """RankMixer: `GELU(s_t W_t + b_t) V_t + c_t`, one token after the other."""
+    up, up_bias = to_numpy(layer.up_kernel), to_numpy(layer.up_bias)
+    down, down_bias = to_numpy(layer.down_kernel), to_numpy(layer.down_bias)
+    if layer.shared:
+        return gelu(x @ up + up_bias) @ down + down_bias
+    outputs = np.empty(x.shape)
+    for t in range(x.shape[-2]):
+        hidden = gelu(x[..., t, :] @ up[t] + up_bias[t, 0])
+        outputs[..., t, :] = hidden @ down[t] + down_bias[t, 0]
+    return outputs
+
+
+def head_mixing(x):
+    """HyFormer, eq. 11-13: token h joins subspace h of all tokens."""
+    num_tokens, dim = x.shape[-2:]
+    width = dim // num_tokens
+    mixed = [
+        np.concatenate(
+            [x[..., t, h * width : (h + 1) * width] for t in range(num_tokens)],
+            axis=-1,
+        )
+        for h in range(num_tokens)
+    ]
+    return np.stack(mixed, axis=-2)
+
+
+def attention(query, keys, values):
+    """`softmax(q K^T / sqrt(d)) V` of one query and one head; no keys: 0."""
+    if not len(keys):
+        return np.zeros(values.shape[-1])
+    scores = np.array([query @ key for key in keys]) / np.sqrt(len(query))
+    weights = np.exp(scores - scores.max())
+    return sum(w * v for w, v in zip(weights / weights.sum(), values))
+
+
+def transformer(events, history, may_read, layer):
+    """A Transformer layer of one request, one event after the other.
+
+    Args:
+        events: Array `(num_events, dim)`.
+        history: Array `(length, dim)`, what the events read.
+        may_read: Bool array `(num_events, length)`.
+        layer: `TransformerEncoder` with the weights.
+    """
+    projections = layer.attention
+    query, key, value, output = (
+        to_numpy(dense.kernel)
+        for dense in (
+            projections.query_dense,
+            projections.key_dense,
+            projections.value_dense,
+            projections.output_dense,
+        )
+    )  # each (dim, heads, head_dim), the last one (heads, head_dim, dim)
+
+    def attend(x):
+        read = history
+        if layer.norm == "pre_rms":
+            read = normalize(history, layer.attention_norm)
+        outputs = np.zeros(x.shape)
+        for i, h in np.ndindex(len(x), layer.num_heads):
+            real = read[may_read[i]]
+            head = attention(
+                x[i] @ query[:, h], real @ key[:, h], real @ value[:, h]
+            )
+            outputs[i] += head @ output[h]
+        return outputs
+
+    x = residual(events, attend, layer.norm, layer.attention_norm)
+    return residual(
+        x,
+        lambda x: per_token_ffn(x, layer.network),
+        layer.norm,
+        layer.network_norm,
+    )

@@ -4,7 +4,9 @@ from absl.testing import parameterized
 from keras import ops
 
 from keras_unirec import layers
+from keras_unirec.layers.history._kv_mode import resolve_kv_mode
 from keras_unirec.layers.history.head_cross_attention import key_value_macs
+from tests.layers.tensor_sizes import tensor_sizes
 from tests.test_case import TestCase
 from tests.test_case import to_numpy
 
@@ -56,28 +58,6 @@ def reference(queries, history, mask, layer):
                 weights /= np.sqrt(len(weights))
             outputs[r, c, i] += weights @ np.array(values)
     return outputs
-
-
-def tensor_sizes(function, *inputs):
-    """Sizes of all tensors in the trace of a function."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        specs = [tf.TensorSpec(x.shape, x.dtype) for x in inputs]
-        graph = tf.function(function).get_concrete_function(*specs).graph
-        for operation in graph.get_operations():
-            for tensor in operation.outputs:
-                yield tensor.shape.num_elements() or 0
-    else:
-        import jax
-
-        pending = [jax.make_jaxpr(function)(*inputs).jaxpr]
-        while pending:
-            for equation in pending.pop().eqns:
-                yield from (x.aval.size for x in equation.outvars)
-                for value in equation.params.values():
-                    if hasattr(value, "jaxpr"):
-                        pending.append(value.jaxpr)
 
 
 class HeadCrossAttentionTest(TestCase):
@@ -273,15 +253,19 @@ class HeadCrossAttentionTest(TestCase):
         self.assertEqual(macs["absorbed"], 7 * 2 * 4 * 64 + 2 * 7 * 50 * 32)
         self.assertEqual(macs["projected"], 50 * 2 * 4 * 64 + 2 * 7 * 50 * 32)
 
-        layer = layers.HeadCrossAttention()
         for num_candidates, length, expected in (
             (1, 100, "absorbed"),
             (101, 100, "projected"),
             (None, 100, "absorbed"),
             (101, None, "absorbed"),
         ):
-            shapes = (None, num_candidates, 4, 8), (None, length, 32)
-            self.assertEqual(layer._resolve_kv_mode(*shapes), expected)
+            mode = resolve_kv_mode(
+                "auto",
+                num_candidates,
+                length,
+                lambda c, t: key_value_macs(c, t, num_heads=4, dim=8),
+            )
+            self.assertEqual(mode, expected)
 
     def test_errors(self):
         with self.assertRaisesRegex(ValueError, "`attention` must be"):

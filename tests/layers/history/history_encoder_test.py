@@ -9,7 +9,11 @@ from tests.test_case import TestCase
 
 class HistoryEncoderTest(TestCase):
     def test_basics(self):
-        for norm, num_weights in (("pre_rms", 3), ("post_layer", 4)):
+        for norm, num_weights in (
+            ("pre_rms", 3),
+            ("post_layer", 4),
+            (None, 2),
+        ):
             with self.subTest(norm=norm):
                 self.run_layer_test(
                     layers.HistoryEncoder,
@@ -31,6 +35,13 @@ class HistoryEncoderTest(TestCase):
         outputs = layer(s)
         expected = layer_norm(swiglu(s, layer.swiglu) + s)
         self.assertAllClose(outputs, expected, atol=1e-5)
+
+    def test_without_norm(self):
+        """HyFormer, eq. 7, as written: no residual."""
+        s = np.random.default_rng(0).normal(size=(2, 3, 8)).astype("float32")
+        layer = layers.HistoryEncoder(5, norm=None)
+        outputs = layer(s)
+        self.assertAllClose(outputs, swiglu(s, layer.swiglu), atol=1e-5)
 
     def test_events_are_independent(self):
         s = np.random.default_rng(0).normal(size=(2, 3, 8)).astype("float32")

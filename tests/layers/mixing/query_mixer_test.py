@@ -1,16 +1,15 @@
 import numpy as np
 
 from keras_unirec import layers
+from tests.layers.inputs import randomize_weights
+from tests.layers.references import head_mixing
 from tests.layers.references import layer_norm
+from tests.layers.references import normalize
+from tests.layers.references import per_token_ffn
 from tests.layers.references import rms_norm
 from tests.layers.references import swiglu
 from tests.test_case import TestCase
 from tests.test_case import to_numpy
-
-
-def head_mixing(x):
-    *batch, n, d = x.shape
-    return np.swapaxes(x.reshape(*batch, n, n, d // n), -2, -3).reshape(x.shape)
 
 
 class QueryMixerTest(TestCase):
@@ -22,6 +21,11 @@ class QueryMixerTest(TestCase):
             ({"feed_forward": None}, 1, 8),
             ({"mixer": None, "feed_forward": None}, 0, 0),
             ({"norm": "post_layer"}, 6, 16 + network + 8),
+            (
+                {"feed_forward": "gelu", "norm": None},
+                4,
+                4 * (2 * 8 * 5 + 5 + 8),
+            ),
         ):
             with self.subTest(**init_kwargs):
                 self.run_layer_test(
@@ -48,6 +52,37 @@ class QueryMixerTest(TestCase):
         outputs = layer(x)
         expected = layer_norm(swiglu(p, layer.network) + p)
         self.assertAllClose(outputs, expected, atol=1e-5)
+
+    def test_equals_rankmixer(self):
+        """`S = LN(Mix(X) + X)`, `X' = LN(PFFN(S) + S)`, learned norms."""
+        x = np.random.default_rng(0).normal(size=(2, 3, 4, 8))
+        layer = layers.QueryMixer(5, feed_forward="gelu", norm="post_layer")
+        layer.build(x.shape)
+        randomize_weights(layer)
+        s = normalize(head_mixing(x) + x, layer.mixer_norm)
+        expected = normalize(
+            per_token_ffn(s, layer.network) + s, layer.network_norm
+        )
+        self.assertAllClose(layer(x), expected, atol=1e-5)
+
+    def test_without_norm(self):
+        x = np.random.default_rng(0).normal(size=(2, 3, 4, 8))
+        for feed_forward, network in (
+            ("gelu", per_token_ffn),
+            ("swiglu", swiglu),
+        ):
+            layer = layers.QueryMixer(5, feed_forward=feed_forward, norm=None)
+            p = head_mixing(x) + x
+            outputs = layer(x)
+            expected = network(p, layer.network) + p
+            self.assertAllClose(outputs, expected, atol=1e-5)
+
+    def test_scale_at_initialization(self):
+        """Mixing adds what it reads, the network less than that."""
+        x = np.random.default_rng(0).normal(size=(100, 16, 64))
+        for norm, low, high in (("post_layer", 0.9, 1.1), (None, 1.4, 1.8)):
+            layer = layers.QueryMixer(96, feed_forward="gelu", norm=norm)
+            self.assertBetween(to_numpy(layer(x)).std(), low, high)
 
     def test_ablations(self):
         x = np.random.default_rng(0).normal(size=(2, 3, 4, 8))
@@ -96,5 +131,7 @@ class QueryMixerTest(TestCase):
             layers.QueryMixer(5, mixer="attention")
         with self.assertRaisesRegex(ValueError, "`norm` must be one of"):
             layers.QueryMixer(5, norm="rms")
+        with self.assertRaisesRegex(ValueError, "`feed_forward` must be one"):
+            layers.QueryMixer(5, feed_forward="relu")
         with self.assertRaisesRegex(ValueError, "widths for 4 tokens"):
             layers.QueryMixer(5).build((None, 4, 6))
