@@ -35,7 +35,7 @@ def attention_weights(model, inputs):
     """
     readers = [
         layer
-        for layer in model.item_model.layers
+        for layer in getattr(getattr(model, "item_model", None), "layers", ())
         if hasattr(layer, "weights_of_events")
     ]
     if not readers:
@@ -78,12 +78,21 @@ def plot_attention(maps, request=0, candidate=0, path=None):
         is a query and head. Events that are padding are left out.
 
     Raises:
-        ValueError: If `maps` is empty.
+        ValueError: If `maps` is empty, or has no such request or candidate.
     """
     if not maps:
         raise ValueError(
             "`maps` must hold at least one layer. Received: maps={}"
         )
+    requests, candidates = next(iter(maps.values())).shape[:2]
+    for name, index, size in (
+        ("request", request, requests),
+        ("candidate", candidate, candidates),
+    ):
+        if not 0 <= index < size:
+            raise ValueError(
+                f"`{name}` must be an index of {size}. Received: {name}={index}"
+            )
     plt = _pyplot()
     columns = min(len(maps), 3)
     rows = -(-len(maps) // columns)
@@ -107,11 +116,15 @@ def plot_attention(maps, request=0, candidate=0, path=None):
             ]
             weights = weights.reshape(-1, weights.shape[-1])
         weights = weights[:, weights.any(axis=0)]
+        axis.set_title(name, fontsize=9)
+        if not weights.size:
+            axis.text(0.5, 0.5, "no events", ha="center", va="center")
+            axis.set_axis_off()
+            continue
         image = axis.imshow(
             weights, aspect="auto", interpolation="nearest", vmin=0
         )
         figure.colorbar(image, ax=axis)
-        axis.set_title(name, fontsize=9)
         axis.set_yticks(range(len(labels)), labels, fontsize=7)
         axis.set_xlabel("event, oldest to newest")
         axis.set_ylabel("query" if "." not in labels[0] else "query.head")

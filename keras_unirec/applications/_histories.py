@@ -6,6 +6,7 @@ import keras
 
 from keras_unirec import layers
 from keras_unirec.applications import _parts
+from keras_unirec.layers._residual import check_norm
 from keras_unirec.layers.embedding.feature_embedding import layer_name
 
 ENCODERS = ("longer", "transformer", "swiglu")
@@ -17,7 +18,8 @@ class EncodedHistory:
 
     Attributes:
         name: str. Part of the names of layers and state tensors.
-        events: Tensor `(R, T, E)`, before the first encoder.
+        events: Tensor `(R, T, E)`: the projected events with their positions,
+            before they are merged or encoded.
         encoded: List of tensors `(R, T', E')`, one a layer.
         mask: Bool tensor `(R, T)` of `events`.
         encoded_mask: Bool tensor `(R, T')` of every tensor of `encoded`.
@@ -34,7 +36,7 @@ def by_history(schema, argument, value, check):
     """One value for all histories, or a dict by name, as a dict by name."""
     names = [sequence.name for sequence in schema.sequences]
     values = value if isinstance(value, dict) else dict.fromkeys(names, value)
-    if sorted(values) != sorted(names):
+    if set(values) != set(names):
         raise ValueError(
             f"`{argument}` must be one value, or a dict with one for each "
             f"history of {names}. Received: {argument}={value}"
@@ -54,6 +56,7 @@ def encode_histories(
     encoder_heads,
     encoder_hidden_ratio,
     encoder_norm,
+    encoder_causal,
     recent_length,
     token_merge,
     inner_transformer,
@@ -75,6 +78,12 @@ def encode_histories(
         recent_length=recent_length,
         token_merge=token_merge,
     )
+    check_norm(encoder_norm, "encoder_norm")
+    if inner_transformer and token_merge == 1:
+        raise ValueError(
+            "`inner_transformer` reads the events that `token_merge` joins; "
+            "give a `token_merge` of at least 2. Received: token_merge=1"
+        )
     dims = by_history(
         schema, "sequence_dim", sequence_dim, _parts.check_positive_integers
     )
@@ -106,34 +115,48 @@ def encode_histories(
             events = layers.NewestFirstPosition(
                 longest, dtype=dtype, name=f"{name}_position"
             )(events, mask=mask)
+        # What the encoders start from: events, or groups of them.
+        start, start_mask = events, mask
         if token_merge > 1:
-            events, mask = layers.TokenMerge(
+            start, start_mask = layers.TokenMerge(
                 token_merge,
                 inner_transformer,
+                num_heads=encoder_heads,
                 dtype=dtype,
                 name=f"{name}_token_merge",
             )(events, mask=mask)
             longest = -(-longest // token_merge)
-        x, x_mask = events, mask
+        dim = start.shape[-1]
+        _parts.check_hidden_ratio(
+            dim, encoder_hidden_ratio=encoder_hidden_ratio
+        )
+        if kind != "swiglu" and dim % encoder_heads:
+            raise ValueError(
+                "`encoder_heads` must divide the width of what is encoded, "
+                f"`sequence_dim` times `token_merge`, {dim} for history "
+                f"{name!r}. Received: encoder_heads={encoder_heads}"
+            )
+        x, x_mask = start, start_mask
         if kind == "longer" and longest > recent_length:
             recent = layers.HistoryMerge(
                 recent_length, dtype=dtype, name=f"{name}_recent"
             )
-            x, x_mask = recent([events], [mask])
+            x, x_mask = recent([start], [start_mask])
         encoded = []
         for i in range(num_layers):
             layer = _encoder(
                 kind,
                 encoder_heads,
-                round(encoder_hidden_ratio * events.shape[-1]),
+                round(encoder_hidden_ratio * dim),
                 encoder_norm,
+                encoder_causal,
                 dtype,
                 f"{name}_encoder_{i}",
             )
             if kind == "longer":
-                x = layer(x, events, mask=mask)
+                x = layer(x, start, mask=start_mask, events_mask=x_mask)
             elif kind == "transformer":
-                x = layer(x, mask=mask)
+                x = layer(x, mask=start_mask)
             else:
                 x = layer(x)
             encoded.append(x)
@@ -158,13 +181,18 @@ def _merged(sources, gaps, dtype):
     return "merged", history, mask, sum(lengths), kinds[0]
 
 
-def _encoder(kind, num_heads, hidden_dim, norm, dtype, name):
+def _encoder(kind, num_heads, hidden_dim, norm, causal, dtype, name):
     if kind == "swiglu":
         return layers.HistoryEncoder(
             hidden_dim, norm=norm, dtype=dtype, name=name
         )
     return layers.TransformerEncoder(
-        num_heads, hidden_dim, norm=norm, dtype=dtype, name=name
+        num_heads,
+        hidden_dim,
+        norm=norm,
+        causal=causal,
+        dtype=dtype,
+        name=name,
     )
 
 

@@ -1,15 +1,23 @@
 """What the families share between the embeddings and the logits."""
 
+import numbers
+
 import keras
 from keras import ops
 
 from keras_unirec import layers
 from keras_unirec.layers.embedding.feature_embedding import layer_name
 from keras_unirec.layers.mixing.head_mixing import check_width
+from keras_unirec.schema import Schema
 
 
 def check_schema(schema, family, histories=True):
     """A ranking model needs something to rank, to predict and to read."""
+    if not isinstance(schema, Schema):
+        raise ValueError(
+            "`schema` must be a `keras_unirec.Schema`. "
+            f"Received: schema of type {type(schema).__name__}"
+        )
     needs = [
         (schema.item, "at least one `item` column: what is ranked"),
         (schema.labels, "at least one `Label`: what is predicted"),
@@ -23,13 +31,40 @@ def check_schema(schema, family, histories=True):
     schema.require_adapted()
 
 
-def check_positive_integers(**arguments):
+def check_positive_integers(optional=False, **arguments):
     for argument, value in arguments.items():
-        if not isinstance(value, int) or value < 1:
+        if optional and value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(
                 f"`{argument}` must be a positive integer. "
                 f"Received: {argument}={value!r}"
             )
+
+
+def check_hidden_ratio(dim, **arguments):
+    """A ratio of widths must leave a hidden width of at least 1."""
+    for argument, value in arguments.items():
+        if not isinstance(value, numbers.Real) or not value * dim >= 0.5:
+            raise ValueError(
+                f"`{argument}` must be a number that gives a hidden width of "
+                f"at least 1 over a width of {dim}. "
+                f"Received: {argument}={value!r}"
+            )
+
+
+def hidden_units(tower_units, dim):
+    """Hidden widths of a tower, `(dim,)` where they are None."""
+    if tower_units is None:
+        return (dim,)
+    if not isinstance(tower_units, (list, tuple)):
+        raise ValueError(
+            "`tower_units` must be a list of widths, or None. "
+            f"Received: tower_units={tower_units!r}"
+        )
+    for width in tower_units:
+        check_positive_integers(tower_units=width)
+    return tuple(tower_units)
 
 
 def check_options(**arguments):
@@ -89,9 +124,15 @@ def tokenize(features, x, dim, num_tokens, token_groups, dtype, argument):
         dim, num_tokens: ints.
         token_groups: None (AutoSplit), or `num_tokens` lists of keys.
         dtype: Dtype policy.
-        argument: Name of the argument that decides `num_tokens`.
+        argument: What decides `num_tokens`, for messages.
     """
     widths = {key: value.shape[-1] for key, value in features.items()}
+    if num_tokens > sum(widths.values()):
+        raise ValueError(
+            f"The features are {sum(widths.values())} wide together and "
+            f"cannot be cut into {num_tokens} tokens ({argument}). Give fewer "
+            "tokens or wider embeddings"
+        )
     x, group_dims = _grouped(x, widths, token_groups, num_tokens, argument)
     return layers.FeatureTokenizer(
         dim,
@@ -106,10 +147,17 @@ def _grouped(x, widths, token_groups, num_tokens, argument):
     """Reorders the concatenated features so that groups are contiguous."""
     if token_groups is None:
         return x, None
+    if not isinstance(token_groups, (list, tuple)) or not all(
+        isinstance(group, (list, tuple)) for group in token_groups
+    ):
+        raise ValueError(
+            "`token_groups` must be a list of lists of column names. "
+            f"Received: token_groups={token_groups!r}"
+        )
     named = [key for group in token_groups for key in group]
     if len(token_groups) != num_tokens or sorted(named) != sorted(widths):
         raise ValueError(
-            f"`token_groups` must be {num_tokens} lists (`{argument}`) that "
+            f"`token_groups` must be {num_tokens} lists ({argument}) that "
             f"name each of {sorted(widths)} exactly once. "
             f"Received: token_groups={token_groups}"
         )

@@ -1,10 +1,16 @@
 """Queries of several histories: how many, made of what, reading what."""
 
+import dataclasses
+
+import keras
 from keras import ops
 
 from keras_unirec import layers
+from keras_unirec.applications import _histories
 from keras_unirec.applications import _parts
 from keras_unirec.applications._histories import by_history
+from keras_unirec.applications.ranking_model import state_inputs
+from keras_unirec.layers._residual import check_norm
 
 CONTEXTS = ("all", "without_pooling", "target")
 
@@ -17,7 +23,7 @@ def queries_by_history(schema, num_queries, merge_histories):
     return [sum(numbers)] if merge_histories else list(numbers)
 
 
-def check_tokens(num_tokens, num_queries, query_tokens):
+def check_tokens(num_tokens, num_queries, query_tokens, query_context):
     """The number of feature tokens that the queries leave."""
     num_features = num_tokens - sum(num_queries)
     if num_features < 1:
@@ -27,13 +33,23 @@ def check_tokens(num_tokens, num_queries, query_tokens):
             "are the tokens of the other features. "
             f"Received: num_tokens={num_tokens}"
         )
-    if query_tokens is not None and (
-        not query_tokens
+    if query_tokens is None:
+        return num_features
+    if query_context == "target":
+        raise ValueError(
+            "`query_tokens` selects the feature tokens that queries are made "
+            'of; with `query_context="target"` they are made of the item '
+            f"columns alone. Received: query_tokens={query_tokens}"
+        )
+    if (
+        not isinstance(query_tokens, (list, tuple))
+        or not query_tokens
+        or not all(isinstance(i, int) for i in query_tokens)
         or not set(query_tokens) <= set(range(num_features))
         or len(set(query_tokens)) != len(query_tokens)
     ):
         raise ValueError(
-            "`query_tokens` must be different indices of the "
+            "`query_tokens` must be a list of different indices of the "
             f"{num_features} feature tokens. "
             f"Received: query_tokens={query_tokens}"
         )
@@ -43,6 +59,7 @@ def check_tokens(num_tokens, num_queries, query_tokens):
 def head_width(num_heads, head_dim, dim):
     """`head_dim`, or the usual `dim / num_heads`."""
     if head_dim is not None:
+        _parts.check_positive_integers(head_dim=head_dim)
         return head_dim
     if dim % num_heads:
         raise ValueError(
@@ -50,6 +67,153 @@ def head_width(num_heads, head_dim, dim):
             f"given. Received: num_heads={num_heads}, dim={dim}"
         )
     return dim // num_heads
+
+
+@dataclasses.dataclass
+class Stage:
+    """Both halves up to the first queries.
+
+    Attributes:
+        user_model: The user half.
+        inputs: dict of the inputs of the item half: state and item columns.
+        state: dict of the state tensors among them.
+        features: Feature tokens `(R, C, M, D)`.
+        queries: List of tensors `(R, C, N_s, D)`, one for each history.
+        num_queries: List of the N_s.
+        decoders: `Decoders`.
+    """
+
+    user_model: object
+    inputs: dict
+    state: dict
+    features: object
+    queries: list
+    num_queries: list
+    decoders: object
+
+
+def begin(
+    schema,
+    dim,
+    num_tokens,
+    num_decoders,
+    num_queries,
+    num_heads,
+    head_dim,
+    query_context,
+    query_tokens,
+    query_hidden_dim,
+    query_compression_dim,
+    token_groups,
+    norm,
+    norm_argument,
+    attention,
+    kv_mode,
+    merge_histories,
+    history_lengths,
+    dtype,
+    **histories,
+):
+    """Encodes the histories, embeds the features, generates the queries.
+
+    Args:
+        dim: int. Width of a token.
+        num_decoders: int. How often the queries read.
+        norm_argument: What the application calls `norm`, for messages.
+        **histories: Other arguments of `_histories.encode_histories`.
+
+    The others are arguments of `HyFormer`.
+
+    Returns:
+        `Stage`.
+    """
+    _parts.check_positive_integers(
+        num_tokens=num_tokens,
+        num_heads=num_heads,
+        query_hidden_dim=query_hidden_dim,
+    )
+    _parts.check_positive_integers(
+        optional=True, query_compression_dim=query_compression_dim
+    )
+    _parts.check_options(
+        query_context=(query_context, CONTEXTS),
+        merge_histories=(merge_histories, (False, True)),
+    )
+    check_norm(norm, norm_argument)
+    numbers_of_queries = queries_by_history(
+        schema, num_queries, merge_histories
+    )
+    num_features = check_tokens(
+        num_tokens, numbers_of_queries, query_tokens, query_context
+    )
+    embed = layers.FeatureEmbedding(schema, dtype=dtype)
+    beside = layers.BesideCandidates(dtype=dtype, name="beside_candidates")
+
+    # === The user half ===
+    user_inputs, item_inputs = schema.inputs()
+    encoded = _histories.encode_histories(
+        embed,
+        schema,
+        user_inputs,
+        num_layers=num_decoders,
+        merge_histories=merge_histories,
+        dtype=dtype,
+        **histories,
+    )
+    decoders = Decoders(
+        encoded,
+        num_decoders,
+        num_heads,
+        head_width(num_heads, head_dim, dim),
+        attention=attention,
+        kv_mode=kv_mode,
+        norm=norm,
+        dtype=dtype,
+    )
+    state = decoders.state(encoded)
+    if query_context == "all":
+        state["state_summary"] = _histories.summaries(encoded, dtype)
+    request = _parts.request_features(
+        embed, schema, user_inputs, history_lengths
+    )
+    if request:
+        state["state_request"] = layers.concatenate(request.values())
+    user_model = keras.Model(user_inputs, state, name="user_model")
+
+    # === The item half ===
+    state = state_inputs(state)
+    candidates = embed.candidates(item_inputs)
+    target = layers.concatenate(candidates.values())
+    x = beside(state["state_request"], target) if request else target
+    features = _parts.tokenize(
+        {**request, **candidates},
+        x,
+        dim,
+        num_features,
+        token_groups,
+        dtype,
+        argument="`num_tokens` less the queries",
+    )
+    queries = _generate(
+        features,
+        target,
+        state,
+        query_context,
+        query_tokens,
+        numbers_of_queries,
+        hidden_dim=query_hidden_dim,
+        compression_dim=query_compression_dim,
+        dtype=dtype,
+    )
+    return Stage(
+        user_model,
+        {**state, **item_inputs},
+        state,
+        features,
+        queries,
+        numbers_of_queries,
+        decoders,
+    )
 
 
 class Decoders:
@@ -142,7 +306,7 @@ class Decoders:
         return decoded
 
 
-def generate(
+def _generate(
     tokens, candidates, state, context, query_tokens, num_queries, **layer
 ):
     """The queries of the first layer, a list with one tensor a history.

@@ -2,11 +2,9 @@ import keras
 from keras import ops
 
 from keras_unirec import layers
-from keras_unirec.applications import _histories
 from keras_unirec.applications import _parts
 from keras_unirec.applications import _queries
 from keras_unirec.applications.ranking_model import RankingModel
-from keras_unirec.applications.ranking_model import state_inputs
 from keras_unirec.applications.registry import register_model
 
 
@@ -46,8 +44,8 @@ class HyFormer(RankingModel):
             `"self_attention"` mixer. Defaults to `4`.
         head_dim: int or None. Width of a head. Defaults to `None`:
             `dim / num_heads`.
-        sequence_dim: int, or dict of int by history: width of its events.
-            Defaults to `64`.
+        sequence_dim: int, or dict of int by history: width of its events,
+            before `token_merge` joins them. Defaults to `64`.
         encoder: `"longer"`, `"transformer"` or `"swiglu"`, or dict of them by
             history. LONGER encodes the most recent events, which read the
             whole history; the Transformer encodes all events, at a cost that
@@ -59,6 +57,9 @@ class HyFormer(RankingModel):
         encoder_norm: `"pre_rms"`, `"post_layer"`, or `None`, with which a
             SwiGLU encoder is eq. 7 as written, without residual. Defaults to
             `"pre_rms"`.
+        encoder_causal: bool. Whether an event that is encoded reads only
+            itself and older ones, as in LONGER. Defaults to `False`: eq. 5-6
+            have no such mask.
         recent_length: int. L_H, the number of recent events that LONGER
             encodes. Defaults to `100`.
         token_merge: int. Number of neighbouring events that are concatenated
@@ -70,14 +71,16 @@ class HyFormer(RankingModel):
             and Seq Pooling Tokens", where queries come from the item columns
             alone. Defaults to `"all"`.
         query_tokens: None, or list of indices of the feature tokens that
-            queries are generated from. Defaults to `None`: all.
+            queries are generated from (not with `query_context="target"`).
+            Defaults to `None`: all.
         query_hidden_dim: int. Hidden width of the networks that generate the
             queries. Defaults to `64`.
         query_compression_dim: int or None. Width to which all that queries
             are generated from is first compressed. Defaults to `None`.
         merge_histories: bool. `True` is the ablation "Merge Seq": one history
             of all events, read by all queries; ordered by time where every
-            history has a `Timestamp`, else one after the other. Defaults to
+            history has a `Timestamp`, else one after the other, where the
+            last history of the schema counts as the most recent. Defaults to
             `False`.
         token_groups: None, or a list of M lists of column names: the semantic
             groups that become the feature tokens. Defaults to `None`:
@@ -138,6 +141,7 @@ class HyFormer(RankingModel):
         encoder_heads=4,
         encoder_hidden_ratio=2,
         encoder_norm="pre_rms",
+        encoder_causal=False,
         recent_length=100,
         token_merge=1,
         inner_transformer=False,
@@ -163,22 +167,13 @@ class HyFormer(RankingModel):
             num_tokens=num_tokens, num_layers=num_layers, num_heads=num_heads
         )
         _parts.check_options(
-            mixer=(mixer, _parts.MIXERS),
-            query_context=(query_context, _queries.CONTEXTS),
-            readout=(readout, _parts.READOUTS),
-        )
-        queries_of = _queries.queries_by_history(
-            schema, num_queries, merge_histories
-        )
-        num_features = _queries.check_tokens(
-            num_tokens, queries_of, query_tokens
+            mixer=(mixer, _parts.MIXERS), readout=(readout, _parts.READOUTS)
         )
         width = _parts.token_width(dim, mixer, num_tokens=num_tokens)
-        head_width = _queries.head_width(num_heads, head_dim, width)
+        _parts.check_hidden_ratio(width, hidden_ratio=hidden_ratio)
+        units = _parts.hidden_units(tower_units, width)
 
         # === Layers ===
-        embed = layers.FeatureEmbedding(schema, dtype=dtype)
-        beside = layers.BesideCandidates(dtype=dtype, name="beside_candidates")
         boostings = [
             layers.QueryBoosting(
                 round(hidden_ratio * width),
@@ -192,85 +187,54 @@ class HyFormer(RankingModel):
         ]
 
         # === Halves ===
-        user_inputs, item_inputs = schema.inputs()
-        histories = _histories.encode_histories(
-            embed,
+        stage = _queries.begin(
             schema,
-            user_inputs,
-            num_layers=num_layers,
+            width,
+            num_tokens,
+            num_layers,
+            num_queries=num_queries,
+            num_heads=num_heads,
+            head_dim=head_dim,
+            query_context=query_context,
+            query_tokens=query_tokens,
+            query_hidden_dim=query_hidden_dim,
+            query_compression_dim=query_compression_dim,
+            token_groups=token_groups,
+            norm=norm,
+            norm_argument="norm",
+            attention=attention,
+            kv_mode=kv_mode,
+            merge_histories=merge_histories,
+            history_lengths=history_lengths,
             sequence_dim=sequence_dim,
             encoder=encoder,
             encoder_heads=encoder_heads,
             encoder_hidden_ratio=encoder_hidden_ratio,
             encoder_norm=encoder_norm,
+            encoder_causal=encoder_causal,
             recent_length=recent_length,
             token_merge=token_merge,
             inner_transformer=inner_transformer,
             position_embedding=position_embedding,
-            merge_histories=merge_histories,
             dtype=dtype,
         )
-        decoders = _queries.Decoders(
-            histories,
-            num_layers,
-            num_heads,
-            head_width,
-            attention=attention,
-            kv_mode=kv_mode,
-            norm=norm,
-            dtype=dtype,
-        )
-        state = decoders.state(histories)
-        if query_context == "all":
-            state["state_summary"] = _histories.summaries(histories, dtype)
-        request = _parts.request_features(
-            embed, schema, user_inputs, history_lengths
-        )
-        if request:
-            state["state_request"] = layers.concatenate(request.values())
-        user_model = keras.Model(user_inputs, state, name="user_model")
-
-        state = state_inputs(state)
-        candidates = embed.candidates(item_inputs)
-        target = layers.concatenate(candidates.values())
-        x = beside(state["state_request"], target) if request else target
-        features = _parts.tokenize(
-            {**request, **candidates},
-            x,
-            width,
-            num_features,
-            token_groups,
-            dtype,
-            argument="num_tokens less the queries",
-        )
-        queries = _queries.generate(
-            features,
-            target,
-            state,
-            query_context,
-            query_tokens,
-            queries_of,
-            hidden_dim=query_hidden_dim,
-            compression_dim=query_compression_dim,
-            dtype=dtype,
-        )
+        queries = stage.queries
         for i, boosting in enumerate(boostings):
-            decoded = decoders.decode(i, queries, state)
-            tokens = boosting(ops.concatenate([*decoded, features], axis=-2))
-            queries = _queries.split(tokens, queries_of)
+            decoded = stage.decoders.decode(i, queries, stage.state)
+            tokens = ops.concatenate([*decoded, stage.features], axis=-2)
+            tokens = boosting(tokens)
+            queries = _queries.split(tokens, stage.num_queries)
         outputs = _parts.towers(
             _parts.read_out(tokens, readout),
             schema,
-            (width,) if tower_units is None else tuple(tower_units),
+            units,
             output_activation,
             dtype,
         )
-        item_model = keras.Model(
-            {**state, **item_inputs}, outputs, name="item_model"
-        )
+        item_model = keras.Model(stage.inputs, outputs, name="item_model")
         super().__init__(
             schema,
-            user_model,
+            stage.user_model,
             item_model,
             output_activation=output_activation,
             dtype=dtype,
@@ -292,6 +256,7 @@ class HyFormer(RankingModel):
         self.encoder_heads = encoder_heads
         self.encoder_hidden_ratio = encoder_hidden_ratio
         self.encoder_norm = encoder_norm
+        self.encoder_causal = encoder_causal
         self.recent_length = recent_length
         self.token_merge = token_merge
         self.inner_transformer = inner_transformer
@@ -326,6 +291,7 @@ class HyFormer(RankingModel):
             "encoder_heads": self.encoder_heads,
             "encoder_hidden_ratio": self.encoder_hidden_ratio,
             "encoder_norm": self.encoder_norm,
+            "encoder_causal": self.encoder_causal,
             "recent_length": self.recent_length,
             "token_merge": self.token_merge,
             "inner_transformer": self.inner_transformer,

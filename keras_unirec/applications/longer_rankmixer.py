@@ -2,11 +2,9 @@ import keras
 from keras import ops
 
 from keras_unirec import layers
-from keras_unirec.applications import _histories
 from keras_unirec.applications import _parts
 from keras_unirec.applications import _queries
 from keras_unirec.applications.ranking_model import RankingModel
-from keras_unirec.applications.ranking_model import state_inputs
 from keras_unirec.applications.registry import register_model
 
 
@@ -21,7 +19,8 @@ class LongerRankMixer(RankingModel):
     encoders and mixers are other rows of its Table 1.
 
     Unlike in LONGER, the candidate's query is not among the events that it
-    reads (its residual is), so that the histories are encoded once per user.
+    reads (its residual is), and only the events have feed-forward networks
+    between the layers, so that the histories are encoded once per user.
 
     Args:
         schema: `keras_unirec.Schema`, adapted, with at least one history and
@@ -47,8 +46,8 @@ class LongerRankMixer(RankingModel):
         readout: `"mean"` or `"concatenate"` of the tokens. Defaults to
             `"mean"`.
         num_heads, head_dim, sequence_dim, encoder, encoder_heads,
-            encoder_hidden_ratio, encoder_norm, recent_length, token_merge,
-            inner_transformer, query_tokens, query_hidden_dim,
+            encoder_hidden_ratio, encoder_norm, encoder_causal, recent_length,
+            token_merge, inner_transformer, query_tokens, query_hidden_dim,
             query_compression_dim, merge_histories, token_groups, attention,
             kv_mode, position_embedding, history_lengths, tower_units,
             output_activation, dtype: As in `HyFormer`.
@@ -92,6 +91,7 @@ class LongerRankMixer(RankingModel):
         encoder_heads=4,
         encoder_hidden_ratio=2,
         encoder_norm="pre_rms",
+        encoder_causal=False,
         recent_length=100,
         token_merge=1,
         inner_transformer=False,
@@ -120,22 +120,13 @@ class LongerRankMixer(RankingModel):
             num_heads=num_heads,
         )
         _parts.check_options(
-            mixer=(mixer, _parts.MIXERS),
-            query_context=(query_context, _queries.CONTEXTS),
-            readout=(readout, _parts.READOUTS),
-        )
-        queries_of = _queries.queries_by_history(
-            schema, num_queries, merge_histories
-        )
-        num_features = _queries.check_tokens(
-            num_tokens, queries_of, query_tokens
+            mixer=(mixer, _parts.MIXERS), readout=(readout, _parts.READOUTS)
         )
         width = _parts.token_width(dim, mixer, num_tokens=num_tokens)
-        head_width = _queries.head_width(num_heads, head_dim, width)
+        _parts.check_hidden_ratio(width, hidden_ratio=hidden_ratio)
+        units = _parts.hidden_units(tower_units, width)
 
         # === Layers ===
-        embed = layers.FeatureEmbedding(schema, dtype=dtype)
-        beside = layers.BesideCandidates(dtype=dtype, name="beside_candidates")
         blocks = [
             layers.QueryMixer(
                 round(hidden_ratio * width),
@@ -149,86 +140,54 @@ class LongerRankMixer(RankingModel):
         ]
 
         # === Halves ===
-        user_inputs, item_inputs = schema.inputs()
-        histories = _histories.encode_histories(
-            embed,
+        stage = _queries.begin(
             schema,
-            user_inputs,
-            num_layers=num_encoder_layers,
+            width,
+            num_tokens,
+            num_encoder_layers,
+            num_queries=num_queries,
+            num_heads=num_heads,
+            head_dim=head_dim,
+            query_context=query_context,
+            query_tokens=query_tokens,
+            query_hidden_dim=query_hidden_dim,
+            query_compression_dim=query_compression_dim,
+            token_groups=token_groups,
+            norm=decoding_norm,
+            norm_argument="decoding_norm",
+            attention=attention,
+            kv_mode=kv_mode,
+            merge_histories=merge_histories,
+            history_lengths=history_lengths,
             sequence_dim=sequence_dim,
             encoder=encoder,
             encoder_heads=encoder_heads,
             encoder_hidden_ratio=encoder_hidden_ratio,
             encoder_norm=encoder_norm,
+            encoder_causal=encoder_causal,
             recent_length=recent_length,
             token_merge=token_merge,
             inner_transformer=inner_transformer,
             position_embedding=position_embedding,
-            merge_histories=merge_histories,
             dtype=dtype,
         )
-        decoders = _queries.Decoders(
-            histories,
-            num_encoder_layers,
-            num_heads,
-            head_width,
-            attention=attention,
-            kv_mode=kv_mode,
-            norm=decoding_norm,
-            dtype=dtype,
-        )
-        state = decoders.state(histories)
-        if query_context == "all":
-            state["state_summary"] = _histories.summaries(histories, dtype)
-        request = _parts.request_features(
-            embed, schema, user_inputs, history_lengths
-        )
-        if request:
-            state["state_request"] = layers.concatenate(request.values())
-        user_model = keras.Model(user_inputs, state, name="user_model")
-
-        state = state_inputs(state)
-        candidates = embed.candidates(item_inputs)
-        target = layers.concatenate(candidates.values())
-        x = beside(state["state_request"], target) if request else target
-        features = _parts.tokenize(
-            {**request, **candidates},
-            x,
-            width,
-            num_features,
-            token_groups,
-            dtype,
-            argument="num_tokens less the queries",
-        )
-        queries = _queries.generate(
-            features,
-            target,
-            state,
-            query_context,
-            query_tokens,
-            queries_of,
-            hidden_dim=query_hidden_dim,
-            compression_dim=query_compression_dim,
-            dtype=dtype,
-        )
+        queries = stage.queries
         for i in range(num_encoder_layers):
-            queries = decoders.decode(i, queries, state)
-        x = ops.concatenate([*queries, features], axis=-2)
+            queries = stage.decoders.decode(i, queries, stage.state)
+        x = ops.concatenate([*queries, stage.features], axis=-2)
         for block in blocks:
             x = block(x)
         outputs = _parts.towers(
             _parts.read_out(x, readout),
             schema,
-            (width,) if tower_units is None else tuple(tower_units),
+            units,
             output_activation,
             dtype,
         )
-        item_model = keras.Model(
-            {**state, **item_inputs}, outputs, name="item_model"
-        )
+        item_model = keras.Model(stage.inputs, outputs, name="item_model")
         super().__init__(
             schema,
-            user_model,
+            stage.user_model,
             item_model,
             output_activation=output_activation,
             dtype=dtype,
@@ -252,6 +211,7 @@ class LongerRankMixer(RankingModel):
         self.encoder_heads = encoder_heads
         self.encoder_hidden_ratio = encoder_hidden_ratio
         self.encoder_norm = encoder_norm
+        self.encoder_causal = encoder_causal
         self.recent_length = recent_length
         self.token_merge = token_merge
         self.inner_transformer = inner_transformer
@@ -288,6 +248,7 @@ class LongerRankMixer(RankingModel):
             "encoder_heads": self.encoder_heads,
             "encoder_hidden_ratio": self.encoder_hidden_ratio,
             "encoder_norm": self.encoder_norm,
+            "encoder_causal": self.encoder_causal,
             "recent_length": self.recent_length,
             "token_merge": self.token_merge,
             "inner_transformer": self.inner_transformer,

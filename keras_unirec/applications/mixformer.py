@@ -163,6 +163,7 @@ class MixFormer(RankingModel):
         )
         if history_map is not None:  # Its weight is no part of one block.
             history_map.build((None, None, event_width))
+        _parts.check_hidden_ratio(width, hidden_ratio=hidden_ratio)
         hidden_dim = round(hidden_ratio * width)
         blocks = [
             (
@@ -236,7 +237,7 @@ class MixFormer(RankingModel):
             num_heads,
             token_groups,
             dtype,
-            argument="num_heads",
+            argument="`num_heads`",
         )
         for i, (query_mixer, cross_attention, output_fusion) in enumerate(
             blocks
@@ -248,7 +249,7 @@ class MixFormer(RankingModel):
         outputs = _parts.towers(
             _parts.read_out(x, readout),
             schema,
-            (width,) if tower_units is None else tuple(tower_units),
+            _parts.hidden_units(tower_units, width),
             output_activation,
             dtype,
         )

@@ -16,6 +16,7 @@ from keras_unirec.schema import Schema
 # Arguments that change how a model computes, not what its weights mean.
 _NO_MEANING = (
     "name",
+    "trainable",
     "dtype",
     "default_recipe",
     "kv_mode",
@@ -66,6 +67,16 @@ class RankingModel(keras.Model):
         # Numbers stay float32 until the embedding stage casts them.
         super().__init__(dtype=dtype, autocast=False, **kwargs)
         _check_state_names(schema)
+        if output_activation not in (None, "sigmoid"):
+            raise ValueError(
+                '`output_activation` must be None (logits) or "sigmoid". '
+                f"Received: output_activation={output_activation!r}"
+            )
+        if default_recipe not in optimizers.RECIPES:
+            raise ValueError(
+                f"`default_recipe` must be one of {sorted(optimizers.RECIPES)}."
+                f" Received: default_recipe={default_recipe!r}"
+            )
         self.schema = schema
         self.user_model = user_model
         self.item_model = item_model
@@ -117,9 +128,15 @@ class RankingModel(keras.Model):
                 numbers of requests differ.
         """
         items = self._pick(inputs, self._item_keys)
-        state = self._pick(
-            state, [i.name for i in self.item_model.inputs if i.name in state]
-        )
+        expected = list(self.user_model.output)
+        missing = [key for key in expected if key not in (state or ())]
+        if missing:
+            raise ValueError(
+                f"The state lacks {missing}. It is what `encode_user` of this "
+                "model returns; another `kv_mode` has another state. "
+                f"Received: {sorted(state or ())}"
+            )
+        state = self._pick(state, expected)
         rows = {x.shape[0] for x in (*state.values(), *items.values())}
         rows.discard(None)  # Inside a traced function.
         if len(rows) > 1:
@@ -483,6 +500,7 @@ class RankingModel(keras.Model):
             "schema": self.schema.get_config(),
             "output_activation": self.output_activation,
             "default_recipe": self.default_recipe,
+            "trainable": self.trainable,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "name": self.name,
         }

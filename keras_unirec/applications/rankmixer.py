@@ -94,6 +94,8 @@ class RankMixer(RankingModel):
             schema, "sequence_dim", sequence_dim, _parts.check_positive_integers
         )
         width = _parts.token_width(dim, mixer, num_tokens=num_tokens)
+        _parts.check_hidden_ratio(width, hidden_ratio=hidden_ratio)
+        units = _parts.hidden_units(tower_units, width)
 
         # === Layers ===
         embed = layers.FeatureEmbedding(schema, dtype=dtype)
@@ -119,6 +121,12 @@ class RankMixer(RankingModel):
             name = layer_name(sequence.name)
             events, mask = embed.history(user_inputs, sequence.name)
             mean = layers.HistoryMean(dtype=dtype, name=f"{name}_mean")
+            if f"{sequence.name}.mean" in request:
+                raise ValueError(
+                    f"RankMixer calls the mean of history `{sequence.name}` "
+                    f"`{sequence.name}.mean`; rename the column of that name. "
+                    f"Received: column {sequence.name}.mean"
+                )
             # Linear: the mean of projections is the projection of the mean.
             request[f"{sequence.name}.mean"] = keras.layers.Dense(
                 dims[sequence.name],
@@ -148,14 +156,14 @@ class RankMixer(RankingModel):
             num_tokens,
             token_groups,
             dtype,
-            argument="num_tokens",
+            argument="`num_tokens`",
         )
         for block in blocks:
             x = block(x)
         outputs = _parts.towers(
             _parts.read_out(x, readout),
             schema,
-            (width,) if tower_units is None else tuple(tower_units),
+            units,
             output_activation,
             dtype,
         )

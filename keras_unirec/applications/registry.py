@@ -2,6 +2,8 @@ import difflib
 import fnmatch
 import os
 
+import numpy as np
+
 from keras_unirec.schema import Schema
 
 _MODELS = {}
@@ -38,7 +40,7 @@ def list_models(pattern="*"):
     return sorted(fnmatch.filter(_MODELS, pattern))
 
 
-def load(name, schema, weights=None, **overrides):
+def load(name, schema, /, weights=None, **overrides):
     """Creates a model by name for the columns of a schema.
 
     Args:
@@ -46,7 +48,8 @@ def load(name, schema, weights=None, **overrides):
         schema: `keras_unirec.Schema`, adapted.
         weights: None or the path of a `.weights.h5` or `.keras` file.
             Defaults to `None`: freshly initialized.
-        **overrides: Constructor arguments that replace those of the size.
+        **overrides: Constructor arguments that replace those of the size,
+            `name` of the model included.
 
     Returns:
         `RankingModel`.
@@ -84,7 +87,18 @@ def load(name, schema, weights=None, **overrides):
             "`weights` must be the path of a file of weights. "
             f"Received: weights={str(weights)!r}, which does not exist"
         )
-    model = _MODELS[name](schema, **overrides)
+    model = _MODELS[name](schema, **_without_numpy(overrides))
     if weights is not None:
         model.load_weights(weights)
     return model
+
+
+def _without_numpy(value):
+    """Numbers and arrays of a hyperparameter search, as Python has them."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: _without_numpy(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_without_numpy(item) for item in value)
+    return value

@@ -15,6 +15,7 @@ class AveragedAdamW(keras.optimizers.AdamW):
     Args:
         learning_rate: float or schedule. Defaults to `0.001`.
         ema_momentum: float. The largest momentum. Defaults to `0.99`.
+        use_ema: bool. `False` is plain AdamW. Defaults to `True`.
         **kwargs: Other arguments of `keras.optimizers.AdamW`.
 
     Example:

@@ -67,7 +67,7 @@ def paper_recipe(
     )
 
 
-_RECIPES = {"default": default_recipe, "paper": paper_recipe}
+RECIPES = {"default": default_recipe, "paper": paper_recipe}
 
 
 def recipe(name="default", **overrides):
@@ -88,8 +88,8 @@ def recipe(name="default", **overrides):
     model.compile(keras_unirec.optimizers.recipe("default", peak=1e-3), "mse")
     ```
     """
-    if name not in _RECIPES:
+    if name not in RECIPES:
         raise ValueError(
-            f"`name` must be one of {sorted(_RECIPES)}. Received: name={name!r}"
+            f"`name` must be one of {sorted(RECIPES)}. Received: name={name!r}"
         )
-    return _RECIPES[name](**overrides)
+    return RECIPES[name](**overrides)

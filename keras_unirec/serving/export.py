@@ -5,7 +5,7 @@ import keras
 from keras_unirec.serving.signature_names import signature_names
 
 
-def export(model, filepath):
+def export(model, filepath, kv_mode=None):
     """Writes a SavedModel that takes raw columns and returns probabilities.
 
     The preprocessing of the schema is part of the graph, so the server needs
@@ -31,10 +31,14 @@ def export(model, filepath):
             backend.
         filepath: Folder to write. TF Serving wants a number as its last part,
             as in `"exported/1"`.
+        kv_mode: The `kv_mode` of the exported model, for those that have one:
+            `"projected"` puts the keys and values of a HyFormer in its state.
+            Defaults to `None`: that of `model`.
 
     Raises:
-        ValueError: If the backend is not TensorFlow, or two columns differ
-            only in characters that a signature does not allow.
+        ValueError: If the model has no `kv_mode`, the backend is not
+            TensorFlow, or two columns differ only in characters that a
+            signature does not allow.
 
     Example:
     ```python
@@ -48,6 +52,8 @@ def export(model, filepath):
             "with KERAS_BACKEND=tensorflow. Received: "
             f"KERAS_BACKEND={keras.backend.backend()}"
         )
+    if kv_mode is not None:
+        model = _with_kv_mode(model, kv_mode)
     import tensorflow as tf
 
     from keras_unirec.data import Preprocessing
@@ -87,7 +93,9 @@ def export(model, filepath):
 
     def signature(function, columns):
         def renamed(inputs):
-            return function({key: inputs[names[key]] for key in columns})
+            outputs = function({key: inputs[names[key]] for key in columns})
+            # A client passes the state on by name.
+            return {names.get(k, k): value for k, value in outputs.items()}
 
         return tf.function(renamed).get_concrete_function(
             {
@@ -112,3 +120,19 @@ def export(model, filepath):
     path = os.path.join(str(filepath), "schema.json")
     with open(path, "w", encoding="utf-8") as file:
         file.write(model.schema.to_json())
+
+
+def _with_kv_mode(model, kv_mode):
+    """The same model with the same weights in another form."""
+    config = model.get_config()
+    if "kv_mode" not in config:
+        raise ValueError(
+            f"`{type(model).__name__}` has no `kv_mode`: it reads no history "
+            f"with keys and values. Received: kv_mode={kv_mode!r}"
+        )
+    other = type(model).from_config({**config, "kv_mode": kv_mode})
+    values = {variable.path: variable for variable in model.variables}
+    for variable in other.variables:
+        if variable.path in values:  # All but the states of random seeds.
+            variable.assign(values[variable.path])
+    return other

@@ -41,6 +41,8 @@ OPTIONS = {
     "swiglu_tokens": {"feed_forward": "swiglu"},
     "without_pooling": {"query_context": "without_pooling"},
     "target": {"query_context": "target"},
+    "causal": {"encoder": "longer", "recent_length": 3, "encoder_causal": True},
+    "causal_transformer": {"encoder": "transformer", "encoder_causal": True},
     "selected": {"query_tokens": [0, 3], "query_compression_dim": 8},
     "concatenate": {"readout": "concatenate"},
     "no_positions_or_lengths": {
@@ -203,12 +205,61 @@ class HyFormerTest(TestCase):
             ({"encoders": "longer"}, "Did you mean `encoder`"),
             (
                 {"encoder": "transformer", "encoder_heads": 3},
-                "`num_heads` must divide the width of an event",
+                "`encoder_heads` must divide",
             ),
+            ({"encoder_norm": "x"}, "`encoder_norm` must be one of"),
+            ({"hidden_ratio": 0}, "`hidden_ratio` must be a number"),
+            ({"hidden_ratio": None}, "`hidden_ratio` must be a number"),
+            ({"encoder_hidden_ratio": "2"}, "`encoder_hidden_ratio` must be"),
+            ({"head_dim": 8.0}, "`head_dim` must be a positive integer"),
+            ({"query_hidden_dim": 0}, "`query_hidden_dim` must be a positive"),
+            (
+                {"query_compression_dim": 0},
+                "`query_compression_dim` must be a positive",
+            ),
+            ({"num_layers": True}, "`num_layers` must be a positive integer"),
+            ({"query_tokens": 3}, "list of different indices"),
+            ({"query_tokens": [0.0]}, "list of different indices"),
+            (
+                {"query_tokens": [0], "query_context": "target"},
+                "of the item columns alone",
+            ),
+            ({"inner_transformer": True}, "`token_merge` of at least 2"),
+            ({"merge_histories": "no"}, "`merge_histories` must be one of"),
+            ({"tower_units": 8}, "`tower_units` must be a list"),
+            ({"tower_units": [0]}, "`tower_units` must be a positive"),
+            ({"token_groups": 5}, "`token_groups` must be a list of lists"),
+            ({"token_groups": []}, "14 lists \\(`num_tokens` less"),
+            ({"num_tokens": 1024, "dim": 1024}, "cannot be cut into 1022"),
+            ({"num_queries": {1: 1, "watched": 2}}, "one for each history"),
+            ({"output_activation": "relu"}, "`output_activation` must be"),
+            ({"default_recipe": "x"}, "`default_recipe` must be one of"),
         ):
             with self.subTest(str(overrides)):
                 with self.assertRaisesRegex(ValueError, message):
                     self.load(**overrides)
+
+    def test_numpy_numbers(self):
+        model = self.load(dim=np.int64(32), num_queries=np.int32(1))
+        path = f"{self.get_temp_dir()}/model.weights.h5"
+        model.save_weights(path)
+        again = self.load(num_queries=1, dim=32, weights=path)
+        self.assertAllClose(
+            again(self.inputs)["is_click"], model(self.inputs)["is_click"]
+        )
+
+    def test_name_and_trainable(self):
+        model = ku.applications.load("hyformer_tiny", self.schema, name="mine")
+        model.trainable = False
+        copy = type(model).from_config(model.get_config())
+        self.assertEqual((copy.name, copy.trainable), ("mine", False))
+
+    def test_state_errors(self):
+        model = self.load()
+        state = model.encode_user(self.inputs)
+        state.pop("state_summary")
+        with self.assertRaisesRegex(ValueError, "lacks.*state_summary"):
+            model.score_items(state, self.inputs)
 
 
 class LongerRankMixerTest(TestCase):
@@ -217,6 +268,7 @@ class LongerRankMixerTest(TestCase):
         {"merge_histories": True},
         {"encoder": "transformer", "mixer": "self_attention"},
         {"token_merge": 2, "recent_length": 2, "kv_mode": "projected"},
+        {"encoder_causal": True, "recent_length": 3},
     )
     def test_options(self, **overrides):
         schema = small_schema()
@@ -232,6 +284,17 @@ class LongerRankMixerTest(TestCase):
 
 
 class RankMixerTest(TestCase):
+    def test_the_name_of_a_mean_is_taken(self):
+        watched = ku.Categorical("hist", share_with="item")
+        schema = ku.Schema(
+            user=[ku.Categorical("h.mean", 5, 4)],
+            item=[ku.Categorical("item", 5, 4)],
+            sequences=[ku.Sequence("h", 4, [watched])],
+            labels=[ku.Label("click")],
+        )
+        with self.assertRaisesRegex(ValueError, "rename the column"):
+            ku.applications.load("rankmixer_tiny", schema)
+
     def test_options(self):
         schema = small_schema()
         inputs, _, _ = small_batch(schema)

@@ -13,13 +13,14 @@ def check_attention(attention):
         )
 
 
-def attention_weights(scores, mask, dim, attention):
+def attention_weights(scores, mask, attention):
     """Weights of events, zero on padding; float32 inside.
 
     Args:
-        scores: Tensor whose last axis is the events.
+        scores: Tensor whose last axis is the events: products of keys with
+            queries that were divided by the root of their width (before the
+            product, where half precision could overflow).
         mask: None or bool tensor that broadcasts to `scores`.
-        dim: int. Width of a key; scores are divided by its root.
         attention: `"softmax"`, or `"sigmoid"` for
             `sigmoid(score) / sqrt(number of events)`.
 
@@ -27,7 +28,7 @@ def attention_weights(scores, mask, dim, attention):
         Tensor of the shape and dtype of `scores`.
     """
     dtype = scores.dtype
-    scores = ops.cast(scores, "float32") / dim**0.5
+    scores = ops.cast(scores, "float32")
     if mask is None:
         mask = ops.ones(ops.shape(scores)[-1:], dtype="bool")
     if attention == "softmax":

@@ -138,23 +138,24 @@ class HeadCrossAttention(keras.layers.Layer):
 
     def _projected_weights(self, queries, events, mask):
         keys = ops.einsum("rntd,ndk->rntk", events, self.key_kernel)
+        queries = queries / queries.shape[-1] ** 0.5
         scores = ops.einsum("rcnk,rntk->rcnt", queries, keys)
-        return self._weights(scores, mask, queries.shape[-1])
+        return self._weights(scores, mask)
 
     def _absorbed(self, queries, history, mask):
-        dim = queries.shape[-1]
+        queries = queries / queries.shape[-1] ** 0.5
         queries = ops.einsum("rcnk,ndk->rcnd", queries, self.key_kernel)
         if self.history_map is None:
             events = self._events_by_head(history, queries.shape)
             scores = ops.einsum("rcnd,rntd->rcnt", queries, events)
-            weights = self._weights(scores, mask, dim)
+            weights = self._weights(scores, mask)
             read = ops.einsum("rcnt,rntd->rcnd", weights, events)
         else:
             # Heads and candidates are rows of one product with the events.
             kernel = self.history_map.kernel
             queries = ops.einsum("rcnd,end->rcne", queries, kernel)
             scores = ops.einsum("rcne,rte->rcnt", queries, history)
-            weights = self._weights(scores, mask, dim)
+            weights = self._weights(scores, mask)
             read = ops.einsum("rcnt,rte->rcne", weights, history)
             read = ops.einsum("rcne,end->rcnd", read, kernel)
         return ops.einsum("rcnd,ndk->rcnk", read, self.value_kernel)
@@ -173,11 +174,11 @@ class HeadCrossAttention(keras.layers.Layer):
             )
         return ops.transpose(events, (0, 2, 1, 3))
 
-    def _weights(self, scores, mask, dim):
+    def _weights(self, scores, mask):
         """Weights of shape `(requests, candidates, num_heads, length)`."""
         if mask is not None:
             mask = mask[:, None, None, :]
-        return attention_weights(scores, mask, dim, self.attention)
+        return attention_weights(scores, mask, self.attention)
 
     def compute_mask(self, queries, history, mask=None):
         return None

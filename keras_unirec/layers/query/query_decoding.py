@@ -125,13 +125,14 @@ class QueryDecoding(keras.layers.Layer):
         weights, _ = self._attend(queries, history, mask)
         requests, candidates, num_queries, _ = ops.shape(queries)
         heads = self.key_value.num_heads
+        length = ops.shape(weights)[-1]
         if len(weights.shape) == 4:
             weights = ops.reshape(
-                weights, (requests, heads, candidates, num_queries, -1)
+                weights, (requests, heads, candidates, num_queries, length)
             )
             return ops.transpose(weights, (0, 2, 3, 1, 4))
         return ops.reshape(
-            weights, (requests, candidates, num_queries, heads, -1)
+            weights, (requests, candidates, num_queries, heads, length)
         )
 
     def _attend(self, queries, history, mask):
@@ -143,7 +144,7 @@ class QueryDecoding(keras.layers.Layer):
         """
         heads, dim = self.key_value.num_heads, self.key_value.head_dim
         requests, candidates, num_queries, _ = ops.shape(queries)
-        projected = ops.matmul(queries, self.query_kernel)
+        projected = ops.matmul(queries, self.query_kernel) / dim**0.5
         if self._mode(queries, history) == "projected":
             keys, values = (
                 history
@@ -160,7 +161,7 @@ class QueryDecoding(keras.layers.Layer):
             scores = ops.matmul(projected, ops.swapaxes(keys, -1, -2))
             if mask is not None:
                 mask = mask[:, None, None, :]
-            return attention_weights(scores, mask, dim, self.attention), values
+            return attention_weights(scores, mask, self.attention), values
         kernel = self._kernel_by_head(self.key_value.key_kernel)
         projected = ops.reshape(projected, (-1, heads, dim))
         projected = ops.einsum("bhk,ehk->bhe", projected, kernel)
@@ -171,7 +172,7 @@ class QueryDecoding(keras.layers.Layer):
         scores = ops.matmul(projected, ops.swapaxes(history, -1, -2))
         if mask is not None:
             mask = mask[:, None, :]
-        return attention_weights(scores, mask, dim, self.attention), history
+        return attention_weights(scores, mask, self.attention), history
 
     def _read(self, weights, values):
         """What the heads read, `(rows, num_heads * head_dim)`."""
