@@ -8,13 +8,13 @@ models and the exported graph take everything else from here.
 import dataclasses
 import functools
 import json
-import re
 
 import numpy as np
 import pandas as pd
 
 from keras_unirec import _columns
 from keras_unirec import _config
+from keras_unirec._names import ascii_name
 
 _VOCABULARIES = ("identity", "hash", "lookup")
 _SIDES = ("user", "context", "item")
@@ -956,13 +956,14 @@ class Schema(_config.Config):
         ]
         _config.check_unique(raw, "arguments of the exported model")
         # Layers allow more characters than the arguments of an export.
-        for names, others in (
-            (raw, r"[^0-9A-Za-z_]"),
-            (self._features, r"[^0-9A-Za-z_.\-]"),
+        for names, also in (
+            (raw, ""),
+            (self._features, ".-"),
+            (self.label_names, ".-"),
         ):
             seen = {}
             for name in names:
-                first = seen.setdefault(re.sub(others, "_", name), name)
+                first = seen.setdefault(ascii_name(name, also), name)
                 if first != name:
                     raise ValueError(
                         "Names of columns must differ in letters, digits or "

@@ -1,11 +1,12 @@
-import re
+from keras_unirec._names import ascii_name
 
 
 def signature_names(columns):
     """The input names of a SavedModel for columns of any name.
 
-    A signature allows letters, digits and `_`. Every other character becomes
-    `_`, and `arg_` stands before a name that does not begin with a letter.
+    A signature allows ASCII letters, digits and `_`. Every other character
+    becomes `_`, a suffix tells names with letters of other scripts apart, and
+    `arg_` stands before a name that does not begin with a letter.
 
     Args:
         columns: Iterable of column names.
@@ -23,7 +24,7 @@ def signature_names(columns):
     """
     names, taken = {}, {}
     for column in columns:
-        name = re.sub(r"[^0-9A-Za-z_]", "_", column)
+        name = ascii_name(column)
         if not name[0].isalpha():
             name = f"arg_{name}"
         if name in taken:

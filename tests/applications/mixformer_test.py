@@ -141,7 +141,7 @@ class MixFormerTest(TestCase):
     def test_bad_arguments(self):
         for overrides, message in (
             ({"dim": 30}, r"\[24, 32\]"),
-            ({"num_heads": 6}, "num_tokens=6, dim=32"),
+            ({"num_heads": 6}, "num_heads=6, dim=32"),
             ({"num_layers": 0}, "`num_layers` must be a positive"),
             ({"mixer": "sum"}, "`mixer` must be one of"),
             ({"readout": "max"}, "`readout` must be one of"),

@@ -218,6 +218,20 @@ class RankingModelTest(TestCase):
         model.fit(ku.data.from_pandas(frame, schema, 32), verbose=0)
         self.assertEqual(list(ku.predict(model, frame).columns), ["clicked?"])
 
+    def test_names_of_other_scripts(self):
+        # As many letters each: `_` for every one of them would be one name.
+        watched = ku.Categorical("видео", share_with="ролик")
+        schema = ku.Schema(
+            user=[ku.Categorical("город", 5, 8), ku.Categorical("канал", 5, 8)],
+            item=[ku.Categorical("ролик", 5, 16)],
+            sequences=[ku.Sequence("смотрел", 4, [watched])],
+            labels=[ku.Label("клик")],
+        )
+        inputs, _, _ = small_batch(schema)
+        for name in ku.applications.list_models("*_tiny"):
+            model = ku.applications.load(name, schema)
+            self.assertEqual(model(inputs)["клик"].shape, (6, 3))
+
     def test_input_errors(self):
         inputs, labels, _ = small_batch(self.schema)
         missing = {k: v for k, v in inputs.items() if k != "hist_click"}

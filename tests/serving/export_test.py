@@ -42,10 +42,10 @@ np.savez(folder + "/served.npz", **results)
     keras.backend.backend() != "tensorflow", "Export needs TensorFlow."
 )
 class ExportTest(TestCase):
-    def serve(self, model, raw):
+    def serve(self, model, raw, **kwargs):
         """Exports, and scores raw columns in a fresh process."""
         folder = self.get_temp_dir()
-        model.export(f"{folder}/1")
+        model.export(f"{folder}/1", **kwargs)
         self.assertTrue(os.path.exists(f"{folder}/1/schema.json"))
         raw = {
             # Strings as bytes: no pickles between the two processes.
@@ -80,6 +80,29 @@ class ExportTest(TestCase):
                 self.assertAllClose(
                     served[f"{half}/{label}"][:, 0], expected[label], atol=1e-5
                 )
+
+    def test_state_goes_on_by_name(self):
+        # A signature allows fewer characters than the names of histories.
+        frame = small_frame()
+        watched = ku.Categorical("hist_video_id", share_with="video_id")
+        schema = ku.Schema(
+            user=[ku.Categorical("user_id", 20, 4)],
+            item=[ku.Categorical("video_id", 30, 8)],
+            sequences=[ku.Sequence("my hist.1", 8, [watched])],
+            labels=[ku.Label("is_click")],
+        ).adapt(frame)
+        model = ku.applications.load("hyformer_tiny", schema)
+        expected = ku.predict(model, frame)["is_click"]
+        raw = ku.serving.raw_inputs(frame, schema)
+        for kv_mode in (None, "projected"):
+            served = self.serve(model, raw, kv_mode=kv_mode)
+            for half in ("whole", "halves"):
+                self.assertAllClose(
+                    served[f"{half}/is_click"][:, 0], expected, atol=1e-5
+                )
+        model = ku.applications.load("rankmixer_tiny", schema)
+        with self.assertRaisesRegex(ValueError, "has no `kv_mode`"):
+            model.export(self.get_temp_dir(), kv_mode="projected")
 
     def test_missing_values(self):
         """ "" is missing in training, in `predict` and in the export."""
@@ -148,6 +171,9 @@ class ExportTest(TestCase):
             ku.serving.signature_names(["user id", "1st", "tab"]),
             {"user id": "user_id", "1st": "arg_1st", "tab": "tab"},
         )
+        names = ku.serving.signature_names(["город", "канал"])
+        self.assertEqual(len(set(names.values())), 2)
+        self.assertTrue(all(name.isascii() for name in names.values()))
         with self.assertRaisesRegex(ValueError, "`a b` and `a.b`"):
             ku.serving.signature_names(["a b", "a.b"])
 

@@ -1,8 +1,7 @@
-import re
-
 import keras
 from keras import ops
 
+from keras_unirec._names import ascii_name
 from keras_unirec.layers.embedding.embedding_pooling import EmbeddingPooling
 from keras_unirec.layers.embedding.length_mask import LengthMask
 from keras_unirec.layers.embedding.row_embedding import RowEmbedding
@@ -156,5 +155,5 @@ def concatenate(tensors):
 
 def layer_name(key):
     """The name of a layer for a column: what TensorFlow's scopes allow."""
-    name = re.sub(r"[^A-Za-z0-9_.\-]", "_", key)
+    name = ascii_name(key, also=".-")
     return name if name[0].isalnum() else f"column{name}"
