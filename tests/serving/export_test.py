@@ -86,8 +86,8 @@ class ExportTest(TestCase):
         frame = small_frame()
         watched = ku.Categorical("hist_video_id", share_with="video_id")
         schema = ku.Schema(
-            user=[ku.Categorical("user_id", 20, 4)],
-            item=[ku.Categorical("video_id", 30, 8)],
+            user=[ku.Categorical("user_id", 20, 8)],
+            item=[ku.Categorical("video_id", 30, 16)],
             sequences=[ku.Sequence("my hist.1", 8, [watched])],
             labels=[ku.Label("is_click")],
         ).adapt(frame)
