@@ -100,6 +100,7 @@ class ClosedFormTest(TestCase):
                 "hyformer_tiny",
                 schema,
                 norm=None,
+                readout="concatenate",
                 kv_mode=kv_mode,
                 **overrides,
             )
