@@ -122,6 +122,7 @@ class MixFormer(RankingModel):
         _parts.check_options(
             mixer=(mixer, _parts.MIXERS),
             history_order=(history_order, ("concatenate", "time")),
+            norm=(norm, ("pre_rms", "post_layer")),
             readout=(readout, _parts.READOUTS),
         )
         if history_order == "time":
