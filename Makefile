@@ -9,6 +9,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 DATA ?=
+# Processes that test side by side; each takes up to 3 GB.
+JOBS ?= 2
 OUT ?= demo_output
 DEMO_ARGS := $(if $(DATA),--data "$(DATA)")
 
@@ -60,9 +62,9 @@ format: $(VENV)/.dev-installed
 	$(BIN)/ruff format .
 
 test: lint
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest tests
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n $(JOBS) tests
 	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 \
-		$(BIN)/python -m pytest tests/layers tests/applications
+		$(BIN)/python -m pytest -n $(JOBS) tests/layers tests/applications
 
 notebooks: $(VENV)/.dev-installed
 	KERAS_BACKEND=tensorflow $(BIN)/python tutorials/build.py

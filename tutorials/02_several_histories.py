@@ -50,65 +50,12 @@ log
 # - `searched`: up to 10 queries, which are strings, not items.
 #
 # The items of the first two bring their author, tag and duration along, as the
-# candidate does.
+# candidate does. The log comes with its schema
+# ([quickstart](01_quickstart.ipynb) writes it out).
 
 # %%
-items = ku.ItemTable(
-    log.items,
-    key="item_id",
-    features=[
-        ku.Categorical("author_id", embedding_dim=16, vocabulary="lookup"),
-        ku.Categorical("tag", embedding_dim=16, vocabulary="lookup"),
-        ku.Numerical("duration_s"),
-    ],
-)
-schema = ku.Schema(
-    user=[
-        ku.Categorical("user_segment", embedding_dim=8, vocabulary="lookup"),
-        ku.Numerical("user_age"),
-    ],
-    context=[
-        ku.Categorical("device", embedding_dim=8, vocabulary="lookup"),
-        ku.Categorical("tab", embedding_dim=8, vocabulary="lookup"),
-        ku.Categorical("hour", num_values=24, embedding_dim=8),
-    ],
-    item=[
-        ku.Categorical("item_id", len(log.items), embedding_dim=16, table=items)
-    ],
-    sequences=[
-        ku.Sequence(
-            "watched",
-            max_length=50,
-            features=[
-                ku.Categorical("watched_item_id", share_with="item_id"),
-                ku.Categorical("watched_click", num_values=2, embedding_dim=4),
-                ku.Timestamp("watched_time_ms", unit="ms"),
-            ],
-        ),
-        ku.Sequence(
-            "liked",
-            max_length=20,
-            features=[
-                ku.Categorical("liked_item_id", share_with="item_id"),
-                ku.Timestamp("liked_time_ms", unit="ms"),
-            ],
-        ),
-        ku.Sequence(
-            "searched",
-            max_length=10,
-            features=[
-                ku.Categorical(
-                    "search_query", embedding_dim=16, vocabulary="lookup"
-                ),
-                ku.Timestamp("search_time_ms", unit="ms"),
-            ],
-        ),
-    ],
-    labels=[ku.Label("click")],
-    request_id="request_id",
-    group_id="user_id",
-    timestamp=ku.Timestamp("time_ms", unit="ms"),
-).adapt(train)
+schema = log.schema
+print(schema.summary())
 
 # %% [markdown]
 # ## One choice for each history
@@ -190,9 +137,10 @@ ku.analysis.plot_attention(maps, request=row)
 # Do the queries find what decides a click: watched and liked items with the
 # candidate's tag? If a query did not care, such events would get the share of
 # the weight that they have of the events. The table shows how many times that
-# share they get, over all candidates of the batch. A softmax also reads "which
-# tags this user watches" without a candidate in mind, so that a head near 1 is
-# no failure.
+# share they get, over all candidates of the batch. (The attention of
+# `hyformer_tiny` is a sigmoid: its weights do not sum to one, so that a query
+# can count. A head near 1 is no failure: it reads what the user likes at large,
+# whatever the candidate.)
 
 # %%
 candidate_tag = inputs["item_id.tag"][:, :, None]
@@ -209,8 +157,8 @@ for name, weight in maps.items():
     # Candidates with some events of their tag, but not only such.
     share = same.sum(-1) / np.maximum(is_event.sum(-1), 1)
     used = real & (share > 0) & (share < 1)
-    read = (weight * same[:, :, None, None, :]).sum(-1)[used]
-    lift = read.mean(0) / share[used].mean()
+    read = (weight * same[:, :, None, None, :]).sum(-1)[used].mean(0)
+    lift = read / weight.sum(-1)[used].mean(0) / share[used].mean()
     for query, heads in enumerate(lift):
         for head, value in enumerate(heads):
             lifts[name, query, head] = value
