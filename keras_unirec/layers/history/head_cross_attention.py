@@ -2,6 +2,7 @@ import keras
 from keras import ops
 
 from keras_unirec.layers._glorot import glorot
+from keras_unirec.layers.history._attend import attend
 from keras_unirec.layers.history._attention_weights import attention_weights
 from keras_unirec.layers.history._attention_weights import check_attention
 from keras_unirec.layers.history._kv_mode import check_kv_mode
@@ -147,16 +148,23 @@ class HeadCrossAttention(keras.layers.Layer):
         queries = ops.einsum("rcnk,ndk->rcnd", queries, self.key_kernel)
         if self.history_map is None:
             events = self._events_by_head(history, queries.shape)
-            scores = ops.einsum("rcnd,rntd->rcnt", queries, events)
-            weights = self._weights(scores, mask)
-            read = ops.einsum("rcnt,rntd->rcnd", weights, events)
+            queries = ops.transpose(queries, (0, 2, 1, 3))
+            if mask is not None:
+                mask = mask[:, None, None, :]
+            read = attend(queries, events, events, mask, self.attention)
+            read = ops.transpose(read, (0, 2, 1, 3))
         else:
             # Heads and candidates are rows of one product with the events.
             kernel = self.history_map.kernel
             queries = ops.einsum("rcnd,end->rcne", queries, kernel)
-            scores = ops.einsum("rcne,rte->rcnt", queries, history)
-            weights = self._weights(scores, mask)
-            read = ops.einsum("rcnt,rte->rcne", weights, history)
+            shape = ops.shape(queries)
+            rows = ops.reshape(
+                queries, (shape[0], shape[1] * shape[2], kernel.shape[0])
+            )
+            if mask is not None:
+                mask = mask[:, None, :]
+            read = attend(rows, history, history, mask, self.attention)
+            read = ops.reshape(read, shape)
             read = ops.einsum("rcne,end->rcnd", read, kernel)
         return ops.einsum("rcnd,ndk->rcnk", read, self.value_kernel)
 

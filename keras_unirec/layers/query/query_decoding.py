@@ -5,6 +5,7 @@ from keras_unirec.layers._glorot import glorot
 from keras_unirec.layers._residual import build_norm
 from keras_unirec.layers._residual import check_norm
 from keras_unirec.layers._residual import residual
+from keras_unirec.layers.history._attend import attend
 from keras_unirec.layers.history._attention_weights import attention_weights
 from keras_unirec.layers.history._attention_weights import check_attention
 from keras_unirec.layers.history._kv_mode import check_kv_mode
@@ -103,8 +104,8 @@ class QueryDecoding(keras.layers.Layer):
 
     def call(self, queries, history, mask=None):
         def read(queries):
-            weights, values = self._attend(queries, history, mask)
-            heads = self._read(weights, values)
+            operands = self._operands(queries, history, mask)
+            heads = self._heads(attend(*operands, self.attention))
             rows = ops.matmul(heads, self.output_kernel)
             return ops.reshape(rows, ops.shape(queries))
 
@@ -122,7 +123,9 @@ class QueryDecoding(keras.layers.Layer):
         """
         if self.norm == "pre_rms":
             queries = self.query_norm(queries)
-        weights, _ = self._attend(queries, history, mask)
+        rows, keys, _, mask = self._operands(queries, history, mask)
+        scores = ops.matmul(rows, ops.swapaxes(keys, -1, -2))
+        weights = attention_weights(scores, mask, self.attention)
         requests, candidates, num_queries, _ = ops.shape(queries)
         heads = self.key_value.num_heads
         length = ops.shape(weights)[-1]
@@ -135,12 +138,13 @@ class QueryDecoding(keras.layers.Layer):
             weights, (requests, candidates, num_queries, heads, length)
         )
 
-    def _attend(self, queries, history, mask):
-        """The weights of events, and what they weigh.
+    def _operands(self, queries, history, mask):
+        """Queries, keys, values and mask of `attend`.
 
-        Projected: weights `(requests, heads, candidates * queries, length)` on
-        values by head. Absorbed: `(requests, candidates * queries * heads,
-        length)` on the history; heads and candidates are rows of one product.
+        Projected: queries `(requests, heads, candidates * queries, head_dim)`,
+        keys and values by head. Absorbed: `(requests, candidates * queries *
+        heads, event_dim)`, and the history twice; heads and candidates are
+        rows of one product.
         """
         heads, dim = self.key_value.num_heads, self.key_value.head_dim
         requests, candidates, num_queries, _ = ops.shape(queries)
@@ -158,10 +162,9 @@ class QueryDecoding(keras.layers.Layer):
                 projected, (requests, candidates * num_queries, heads, dim)
             )
             projected = ops.transpose(projected, (0, 2, 1, 3))
-            scores = ops.matmul(projected, ops.swapaxes(keys, -1, -2))
             if mask is not None:
                 mask = mask[:, None, None, :]
-            return attention_weights(scores, mask, self.attention), values
+            return projected, keys, values, mask
         kernel = self._kernel_by_head(self.key_value.key_kernel)
         projected = ops.reshape(projected, (-1, heads, dim))
         projected = ops.einsum("bhk,ehk->bhe", projected, kernel)
@@ -169,16 +172,14 @@ class QueryDecoding(keras.layers.Layer):
             projected,
             (requests, candidates * num_queries * heads, kernel.shape[0]),
         )
-        scores = ops.matmul(projected, ops.swapaxes(history, -1, -2))
         if mask is not None:
             mask = mask[:, None, :]
-        return attention_weights(scores, mask, self.attention), history
+        return projected, history, history, mask
 
-    def _read(self, weights, values):
+    def _heads(self, read):
         """What the heads read, `(rows, num_heads * head_dim)`."""
         heads, dim = self.key_value.num_heads, self.key_value.head_dim
-        read = ops.matmul(weights, values)
-        if len(weights.shape) == 4:  # By head already.
+        if len(read.shape) == 4:  # By head already.
             read = ops.transpose(read, (0, 2, 1, 3))
         else:
             kernel = self._kernel_by_head(self.key_value.value_kernel)
