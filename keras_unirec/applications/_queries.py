@@ -122,16 +122,13 @@ def begin(
         norm_argument: What the application calls `norm`, for messages.
         **histories: Other arguments of `_histories.encode_histories`.
 
-    The others are arguments of `HyFormer`.
+    The others are arguments of `HyFormer`; the caller has checked those that
+    its own layers need, `num_tokens` and `num_heads` among them.
 
     Returns:
         `Stage`.
     """
-    _parts.check_positive_integers(
-        num_tokens=num_tokens,
-        num_heads=num_heads,
-        query_hidden_dim=query_hidden_dim,
-    )
+    _parts.check_positive_integers(query_hidden_dim=query_hidden_dim)
     _parts.check_positive_integers(
         optional=True, query_compression_dim=query_compression_dim
     )
@@ -236,9 +233,9 @@ class Decoders:
     ):
         self.in_state = kv_mode == "projected"
         self.names = [history.name for history in histories]
-        self.key_values, self.decodings = [], []
+        self.decodings = []
         for i in range(num_layers):
-            key_values, decodings = [], []
+            decodings = []
             for history in histories:
                 key_value = layers.HistoryKeyValue(
                     num_heads,
@@ -248,7 +245,6 @@ class Decoders:
                 )
                 # Its weights are no part of one half.
                 key_value.build((None, None, history.encoded[i].shape[-1]))
-                key_values.append(key_value)
                 decodings.append(
                     layers.QueryDecoding(
                         key_value,
@@ -259,7 +255,6 @@ class Decoders:
                         name=f"query_decoding_{i}_{history.name}",
                     )
                 )
-            self.key_values.append(key_values)
             self.decodings.append(decodings)
 
     def state(self, histories):
@@ -267,11 +262,11 @@ class Decoders:
         state = {}
         for history in histories:
             state[f"state_mask_{history.name}"] = history.encoded_mask
-        for i, key_values in enumerate(self.key_values):
-            for key_value, history in zip(key_values, histories):
+        for i, decodings in enumerate(self.decodings):
+            for decoding, history in zip(decodings, histories):
                 suffix = f"{i}_{history.name}"
                 if self.in_state:
-                    keys, values = key_value(history.encoded[i])
+                    keys, values = decoding.key_value(history.encoded[i])
                     state[f"state_keys_{suffix}"] = keys
                     state[f"state_values_{suffix}"] = values
                 else:

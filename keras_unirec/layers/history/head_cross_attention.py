@@ -141,7 +141,9 @@ class HeadCrossAttention(keras.layers.Layer):
         keys = ops.einsum("rntd,ndk->rntk", events, self.key_kernel)
         queries = queries / queries.shape[-1] ** 0.5
         scores = ops.einsum("rcnk,rntk->rcnt", queries, keys)
-        return self._weights(scores, mask)
+        if mask is not None:
+            mask = mask[:, None, None, :]
+        return attention_weights(scores, mask, self.attention)
 
     def _absorbed(self, queries, history, mask):
         queries = queries / queries.shape[-1] ** 0.5
@@ -181,12 +183,6 @@ class HeadCrossAttention(keras.layers.Layer):
                 history, (requests, length, *queries_shape[-2:])
             )
         return ops.transpose(events, (0, 2, 1, 3))
-
-    def _weights(self, scores, mask):
-        """Weights of shape `(requests, candidates, num_heads, length)`."""
-        if mask is not None:
-            mask = mask[:, None, None, :]
-        return attention_weights(scores, mask, self.attention)
 
     def compute_mask(self, queries, history, mask=None):
         return None
