@@ -45,6 +45,62 @@ ROWS = {
         "[OF] PFFN -> FFN": ("mixformer_tiny", {"shared_output_fusion": True}),
         "Pre-RN -> Post-LN": ("mixformer_tiny", {"norm": "post_layer"}),
     },
+    # Table 3; then Table 4 with bases and ranks of these widths.
+    "unimixer": {
+        "UniMixer": ("unimixer_tiny", {}),
+        "w/o temperature coefficient": (
+            "unimixer_tiny",
+            {"end_temperature": 1.0},
+        ),
+        "w/o model warm-up": ("unimixer_tiny", {"start_temperature": 0.05}),
+        "w/o symmetry constraint": ("unimixer_tiny", {"symmetric": False}),
+        "w/o block-specific local weights": (
+            "unimixer_tiny",
+            {"shared_local": True},
+        ),
+        "SiameseNorm -> Post-Norm": ("unimixer_tiny", {"norm": "post_rms"}),
+        "Lite, b=4, r=16": ("unimixer_lite_tiny", {}),
+        "Lite, b=2": ("unimixer_lite_tiny", {"num_bases": 2}),
+        "Lite, b=8": ("unimixer_lite_tiny", {"num_bases": 8}),
+        "Lite, r=2": ("unimixer_lite_tiny", {"rank": 2}),
+        "Lite, r=32": ("unimixer_lite_tiny", {"rank": 32}),
+    },
+    "depth": {
+        f"{blocks} blocks, {name}": (
+            "unimixer_lite_tiny",
+            {
+                **({"num_layers": blocks} if blocks != 2 else {}),
+                **({"norm": norm} if norm != "siamese" else {}),
+            },
+        )
+        for norm, name in (
+            ("siamese", "SiameseNorm"),
+            ("post_rms", "Post-Norm"),
+        )
+        for blocks in (2, 4, 8)
+    },
+    # At about equal numbers of dense parameters.
+    "mixers": {
+        "MixFormer, HeadMixing": ("mixformer_tiny", {}),
+        "MixFormer, identity": ("mixformer_tiny", {"mixer": "identity"}),
+        "MixFormer, self-attention": (
+            "mixformer_tiny",
+            {"mixer": "self_attention"},
+        ),
+        "MixFormer, heterogeneous attention": (
+            "mixformer_tiny",
+            {"mixer": "heterogeneous_attention", "hidden_ratio": 1.5},
+        ),
+        "MixFormer, FM": ("mixformer_tiny", {"mixer": "fm"}),
+        "MixFormer, UniMixing": ("mixformer_tiny", {"mixer": "uni_mixing"}),
+        "MixFormer, UniMixing-Lite": (
+            "mixformer_tiny",
+            {"mixer": "uni_mixing_lite"},
+        ),
+        "UniMixer": ("unimixer_tiny", {}),
+        "UniMixer-Lite": ("unimixer_lite_tiny", {}),
+        "RankMixer": ("rankmixer_tiny", {}),
+    },
 }
 
 

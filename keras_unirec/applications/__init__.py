@@ -10,3 +10,5 @@ from keras_unirec.applications.rankmixer import RankMixer as RankMixer
 from keras_unirec.applications.registry import list_models as list_models
 from keras_unirec.applications.registry import load as load
 from keras_unirec.applications.registry import register_model as register_model
+from keras_unirec.applications.unimixer import UniMixer as UniMixer
+from keras_unirec.applications.unimixer import UniMixerLite as UniMixerLite

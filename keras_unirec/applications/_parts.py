@@ -7,6 +7,8 @@ from keras import ops
 
 from keras_unirec import layers
 from keras_unirec.layers.embedding.feature_embedding import layer_name
+from keras_unirec.layers.mixing._by_name import check_mixer
+from keras_unirec.layers.mixing._by_name import resolve_mixer
 from keras_unirec.layers.mixing.head_mixing import check_width
 from keras_unirec.schema import Schema
 
@@ -77,15 +79,12 @@ def check_options(**arguments):
             )
 
 
-MIXERS = ("head_mixing", "self_attention", None)
-
-
 def token_width(dim, mixer, **num_tokens):
     """`dim`, checked, or a legal width where it is None.
 
     Args:
         dim: int or None.
-        mixer: One of `MIXERS`.
+        mixer: As in `mixer_layer`.
         **num_tokens: The number of tokens under the name of its argument.
     """
     ((argument, number),) = num_tokens.items()
@@ -97,13 +96,33 @@ def token_width(dim, mixer, **num_tokens):
     return dim
 
 
-def mixer_layer(mixer, num_heads, dtype):
-    """A new layer for one of `MIXERS`."""
-    if mixer == "self_attention":
-        return layers.TokenSelfAttention(num_heads, dtype=dtype, name="mixer")
-    if mixer == "head_mixing":
-        return layers.HeadMixing(dtype=dtype, name="mixer")
-    return None
+def mixer_config(mixer):
+    """What stands for a mixer in the config of an application.
+
+    Args:
+        mixer: Name of a mixer, a layer, the config of one, or None.
+    """
+    if isinstance(mixer, dict):
+        mixer = keras.saving.deserialize_keras_object(mixer)
+    check_mixer(mixer)
+    return keras.saving.serialize_keras_object(mixer)
+
+
+def mixer_layer(mixer, num_heads, dtype, **options):
+    """A new mixer, for one block.
+
+    Args:
+        mixer: What `mixer_config` returned.
+        num_heads: int, for the mixers by attention that are given by name.
+        dtype: Dtype policy.
+        **options: Arguments of a mixer that is given by name.
+    """
+    if isinstance(mixer, dict):
+        config = {**mixer["config"], "name": "mixer", "dtype": dtype}
+        mixer = keras.saving.deserialize_keras_object(
+            {**mixer, "config": config}
+        )
+    return resolve_mixer(mixer, dtype, num_heads, **options)
 
 
 def request_features(embed, schema, user_inputs, history_lengths):

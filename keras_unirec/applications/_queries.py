@@ -213,6 +213,49 @@ def begin(
     )
 
 
+def read(
+    schema,
+    dim,
+    num_tokens,
+    token_groups,
+    history_lengths,
+    dtype,
+    num_encoder_layers,
+    decoding_norm,
+    **reading,
+):
+    """Queries read the histories through all layers and join the features.
+
+    Args:
+        dim: int. Width of a token.
+        **reading: Other arguments of `begin`.
+
+    The others are arguments of `LongerRankMixer`.
+
+    Returns:
+        Tuple of the user half, the dict of inputs of the item half, and the
+        tokens `(R, C, num_tokens, dim)`, queries first.
+    """
+    _parts.check_positive_integers(num_encoder_layers=num_encoder_layers)
+    stage = begin(
+        schema,
+        dim,
+        num_tokens,
+        num_encoder_layers,
+        token_groups=token_groups,
+        history_lengths=history_lengths,
+        norm=decoding_norm,
+        norm_argument="decoding_norm",
+        dtype=dtype,
+        **reading,
+    )
+    queries = stage.queries
+    for i in range(num_encoder_layers):
+        queries = stage.decoders.decode(i, queries, stage.state)
+    tokens = ops.concatenate([*queries, stage.features], axis=-2)
+    return stage.user_model, stage.inputs, tokens
+
+
 class Decoders:
     """The key-value and decoding layers of every model layer and history.
 

@@ -38,8 +38,8 @@ class HyFormer(RankingModel):
             Defaults to `1.5`.
         feed_forward: `"gelu"` or `"swiglu"`, the per-token networks. Defaults
             to `"gelu"`.
-        mixer: `"head_mixing"`, `"self_attention"` or `None`: how boosting
-            exchanges information between tokens. Defaults to `"head_mixing"`.
+        mixer: How boosting exchanges information between tokens, as in
+            `MixFormer`. Defaults to `"head_mixing"`.
         num_heads: int. Heads of Query Decoding, and of the
             `"self_attention"` mixer. Defaults to `4`.
         head_dim: int or None. Width of a head. Defaults to `None`:
@@ -166,9 +166,8 @@ class HyFormer(RankingModel):
         _parts.check_positive_integers(
             num_tokens=num_tokens, num_layers=num_layers, num_heads=num_heads
         )
-        _parts.check_options(
-            mixer=(mixer, _parts.MIXERS), readout=(readout, _parts.READOUTS)
-        )
+        _parts.check_options(readout=(readout, _parts.READOUTS))
+        mixer = _parts.mixer_config(mixer)
         width = _parts.token_width(dim, mixer, num_tokens=num_tokens)
         _parts.check_hidden_ratio(width, hidden_ratio=hidden_ratio)
         units = _parts.hidden_units(tower_units, width)

@@ -1,5 +1,4 @@
 import keras
-from keras import ops
 
 from keras_unirec import layers
 from keras_unirec.applications import _parts
@@ -37,8 +36,7 @@ class LongerRankMixer(RankingModel):
         hidden_ratio: float. Hidden width of the per-token networks, over D.
             Defaults to `4`.
         feed_forward: `"gelu"` or `"swiglu"`. Defaults to `"gelu"`.
-        mixer: `"head_mixing"`, `"self_attention"` or `None`. Defaults to
-            `"head_mixing"`.
+        mixer: As in `MixFormer`. Defaults to `"head_mixing"`.
         norm: `"post_layer"`, `"pre_rms"` or `None`, in the RankMixer blocks.
             Defaults to `"post_layer"`.
         query_context: `"target"`, or, as in `HyFormer`, `"all"` or
@@ -114,14 +112,10 @@ class LongerRankMixer(RankingModel):
     ):
         _parts.check_schema(schema, "LongerRankMixer")
         _parts.check_positive_integers(
-            num_tokens=num_tokens,
-            num_encoder_layers=num_encoder_layers,
-            num_layers=num_layers,
-            num_heads=num_heads,
+            num_tokens=num_tokens, num_layers=num_layers, num_heads=num_heads
         )
-        _parts.check_options(
-            mixer=(mixer, _parts.MIXERS), readout=(readout, _parts.READOUTS)
-        )
+        _parts.check_options(readout=(readout, _parts.READOUTS))
+        mixer = _parts.mixer_config(mixer)
         width = _parts.token_width(dim, mixer, num_tokens=num_tokens)
         _parts.check_hidden_ratio(width, hidden_ratio=hidden_ratio)
         units = _parts.hidden_units(tower_units, width)
@@ -140,11 +134,11 @@ class LongerRankMixer(RankingModel):
         ]
 
         # === Halves ===
-        stage = _queries.begin(
+        user_model, inputs, x = _queries.read(
             schema,
             width,
             num_tokens,
-            num_encoder_layers,
+            num_encoder_layers=num_encoder_layers,
             num_queries=num_queries,
             num_heads=num_heads,
             head_dim=head_dim,
@@ -153,8 +147,7 @@ class LongerRankMixer(RankingModel):
             query_hidden_dim=query_hidden_dim,
             query_compression_dim=query_compression_dim,
             token_groups=token_groups,
-            norm=decoding_norm,
-            norm_argument="decoding_norm",
+            decoding_norm=decoding_norm,
             attention=attention,
             kv_mode=kv_mode,
             merge_histories=merge_histories,
@@ -171,10 +164,6 @@ class LongerRankMixer(RankingModel):
             position_embedding=position_embedding,
             dtype=dtype,
         )
-        queries = stage.queries
-        for i in range(num_encoder_layers):
-            queries = stage.decoders.decode(i, queries, stage.state)
-        x = ops.concatenate([*queries, stage.features], axis=-2)
         for block in blocks:
             x = block(x)
         outputs = _parts.towers(
@@ -184,10 +173,10 @@ class LongerRankMixer(RankingModel):
             output_activation,
             dtype,
         )
-        item_model = keras.Model(stage.inputs, outputs, name="item_model")
+        item_model = keras.Model(inputs, outputs, name="item_model")
         super().__init__(
             schema,
-            stage.user_model,
+            user_model,
             item_model,
             output_activation=output_activation,
             dtype=dtype,

@@ -39,8 +39,12 @@ class MixFormer(RankingModel):
         token_groups: None, or a list of N lists of column names: the semantic
             groups that become the heads. Defaults to `None`: AutoSplit, the
             concatenation cut into N even pieces.
-        mixer: `"head_mixing"`, `"self_attention"` (ablation HM -> SA) or
-            `None` (ablation without HM). Defaults to `"head_mixing"`.
+        mixer: `"head_mixing"`; `"self_attention"` (ablation HM -> SA),
+            `"heterogeneous_attention"`, `"fm"`, `"uni_mixing"`,
+            `"uni_mixing_lite"` or `"identity"`; a layer, of which every block
+            gets a copy with weights of its own, as
+            `layers.UniMixing(block_size=8)`; or `None` (ablation without HM).
+            Defaults to `"head_mixing"`.
         query_feed_forward: bool. `False` is the ablation "[QM] wo FFN".
             Defaults to `True`.
         shared_history_encoder: bool. `True` is the ablation "PL-FFN -> FFN":
@@ -120,13 +124,13 @@ class MixFormer(RankingModel):
             num_heads=num_heads, num_layers=num_layers
         )
         _parts.check_options(
-            mixer=(mixer, _parts.MIXERS),
             history_order=(history_order, ("concatenate", "time")),
             norm=(norm, ("pre_rms", "post_layer")),
             readout=(readout, _parts.READOUTS),
         )
         if history_order == "time":
             _check_times(schema)
+        mixer = _parts.mixer_config(mixer)
         width = _parts.token_width(dim, mixer, num_heads=num_heads)
         event_width = width if sequence_dim is None else sequence_dim
         literal = event_width == num_heads * width

@@ -4,6 +4,7 @@ import inspect
 import json
 import math
 import os
+import warnings
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from keras import ops
 
 from keras_unirec import optimizers
 from keras_unirec.applications.objectives import Objectives
+from keras_unirec.layers.mixing._annealed_mixing import AnnealedMixing
 from keras_unirec.schema import Schema
 
 # Arguments that change how a model computes, not what its weights mean.
@@ -21,6 +23,9 @@ _NO_MEANING = (
     "default_recipe",
     "kv_mode",
     "output_activation",
+    "start_temperature",
+    "end_temperature",
+    "anneal_steps",
 )
 
 
@@ -398,12 +403,13 @@ class RankingModel(keras.Model):
         epochs=1,
         **kwargs,
     ):
-        """`keras.Model.fit`; plans the schedule of the recipe beforehand.
+        """`keras.Model.fit`; plans what takes a whole run beforehand.
 
-        A `keras_unirec.optimizers.WarmupDecay` schedule needs the number of
-        steps. It is `epochs` times the length of the data; where the data
-        does not know its length, give `steps_per_epoch`, or the rate stays
-        at its peak after the warm-up.
+        A `keras_unirec.optimizers.WarmupDecay` schedule and the temperature of
+        `UniMixing` need the number of steps. It is `epochs` times the length
+        of the data; where the data does not know its length, give
+        `steps_per_epoch`, or the rate stays at its peak after the warm-up, and
+        the temperature, with a warning, where it is.
 
         Args:
             x: Dataset of `keras_unirec.data`, or arrays as Keras takes them.
@@ -418,23 +424,52 @@ class RankingModel(keras.Model):
         """
         self._assert_compile_called("fit")
         _refuse_frames("fit", x, kwargs.get("validation_data"))
+        steps = kwargs.get("steps_per_epoch") or _num_batches(
+            x, batch_size, kwargs.get("validation_split", 0.0)
+        )
+        if steps is not None:
+            steps *= epochs - kwargs.get("initial_epoch", 0)
+        self._plan_learning_rate(steps)
+        self._plan_annealing(steps)
+        if hasattr(x, "element_spec"):  # A dataset shuffles itself.
+            kwargs.setdefault("shuffle", False)
+        return super().fit(x, y, batch_size=batch_size, epochs=epochs, **kwargs)
+
+    def _plan_learning_rate(self, steps):
         optimizer = self.optimizer
         # Mixed float16 wraps the optimizer to scale the loss.
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         schedule = getattr(optimizer, "_learning_rate", None)
         if isinstance(schedule, optimizers.WarmupDecay):
-            steps = kwargs.get("steps_per_epoch") or _num_batches(
-                x, batch_size, kwargs.get("validation_split", 0.0)
-            )
-            epochs_left = epochs - kwargs.get("initial_epoch", 0)
-            total = None if steps is None else steps * epochs_left
             start = int(ops.convert_to_numpy(optimizer.iterations))
-            if total is None or total > 0:
-                schedule.plan(total_steps=total, start_step=start)
+            if steps is None or steps > 0:
+                schedule.plan(total_steps=steps, start_step=start)
             self.train_function = None  # The plan is part of the trace.
-        if hasattr(x, "element_spec"):  # A dataset shuffles itself.
-            kwargs.setdefault("shuffle", False)
-        return super().fit(x, y, batch_size=batch_size, epochs=epochs, **kwargs)
+
+    def _plan_annealing(self, steps):
+        unplanned = [mixing for mixing in self.mixings if not mixing.planned]
+        if not unplanned or steps == 0:
+            return
+        if steps is None:
+            warnings.warn(
+                "The number of training steps is unknown: the temperature of "
+                f"{unplanned[0].path} stays at "
+                f"{unplanned[0].start_temperature}. Give `steps_per_epoch` to "
+                "`fit`, or `anneal_steps` to the model.",
+                stacklevel=3,
+            )
+            return
+        for mixing in unplanned:
+            mixing.plan(steps)
+
+    @property
+    def mixings(self):
+        """list. The layers whose mixing matrices are learned and annealed."""
+        return [
+            layer
+            for layer in self._flatten_layers(include_self=False)
+            if isinstance(layer, AnnealedMixing)
+        ]
 
     def evaluate(self, x=None, y=None, **kwargs):
         """`keras.Model.evaluate`; `keras_unirec.evaluate` takes frames."""

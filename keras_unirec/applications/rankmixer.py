@@ -1,12 +1,10 @@
 import keras
 
 from keras_unirec import layers
-from keras_unirec.applications import _histories
 from keras_unirec.applications import _parts
+from keras_unirec.applications import _pooled
 from keras_unirec.applications.ranking_model import RankingModel
-from keras_unirec.applications.ranking_model import state_inputs
 from keras_unirec.applications.registry import register_model
-from keras_unirec.layers.embedding.feature_embedding import layer_name
 
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
@@ -27,8 +25,7 @@ class RankMixer(RankingModel):
         hidden_ratio: float. k, the hidden width of the per-token networks,
             over D. Defaults to `4`.
         feed_forward: `"gelu"`, or `"swiglu"`. Defaults to `"gelu"`.
-        mixer: `"head_mixing"`, `"self_attention"` or `None`. Defaults to
-            `"head_mixing"`.
+        mixer: As in `MixFormer`. Defaults to `"head_mixing"`.
         num_heads: int. Heads of `"self_attention"`. Defaults to `4`.
         norm: `"post_layer"`, `"pre_rms"` or `None`. Defaults to
             `"post_layer"`.
@@ -87,19 +84,13 @@ class RankMixer(RankingModel):
         _parts.check_positive_integers(
             num_tokens=num_tokens, num_layers=num_layers, num_heads=num_heads
         )
-        _parts.check_options(
-            mixer=(mixer, _parts.MIXERS), readout=(readout, _parts.READOUTS)
-        )
-        dims = _histories.by_history(
-            schema, "sequence_dim", sequence_dim, _parts.check_positive_integers
-        )
+        _parts.check_options(readout=(readout, _parts.READOUTS))
+        mixer = _parts.mixer_config(mixer)
         width = _parts.token_width(dim, mixer, num_tokens=num_tokens)
         _parts.check_hidden_ratio(width, hidden_ratio=hidden_ratio)
         units = _parts.hidden_units(tower_units, width)
 
         # === Layers ===
-        embed = layers.FeatureEmbedding(schema, dtype=dtype)
-        beside = layers.BesideCandidates(dtype=dtype, name="beside_candidates")
         blocks = [
             layers.QueryMixer(
                 round(hidden_ratio * width),
@@ -113,50 +104,14 @@ class RankMixer(RankingModel):
         ]
 
         # === Halves ===
-        user_inputs, item_inputs = schema.inputs()
-        request = _parts.request_features(
-            embed, schema, user_inputs, history_lengths
-        )
-        for sequence in schema.sequences:
-            name = layer_name(sequence.name)
-            events, mask = embed.history(user_inputs, sequence.name)
-            mean = layers.HistoryMean(dtype=dtype, name=f"{name}_mean")
-            if f"{sequence.name}.mean" in request:
-                raise ValueError(
-                    f"RankMixer calls the mean of history `{sequence.name}` "
-                    f"`{sequence.name}.mean`; rename the column of that name. "
-                    f"Received: column {sequence.name}.mean"
-                )
-            # Linear: the mean of projections is the projection of the mean.
-            request[f"{sequence.name}.mean"] = keras.layers.Dense(
-                dims[sequence.name],
-                use_bias=False,
-                dtype=dtype,
-                name=f"{name}_projection",
-            )(mean(events, mask=mask))
-        state = {}
-        if request:
-            state["state_request"] = layers.concatenate(request.values())
-        else:  # A state has the axis of the requests.
-            raise ValueError(
-                "The schema needs a user or context column or a history. "
-                "Received: item columns only"
-            )
-        user_model = keras.Model(user_inputs, state, name="user_model")
-
-        state = state_inputs(state)
-        candidates = embed.candidates(item_inputs)
-        x = beside(
-            state["state_request"], layers.concatenate(candidates.values())
-        )
-        x = _parts.tokenize(
-            {**request, **candidates},
-            x,
+        user_model, inputs, x = _pooled.begin(
+            schema,
             width,
             num_tokens,
+            sequence_dim,
             token_groups,
+            history_lengths,
             dtype,
-            argument="`num_tokens`",
         )
         for block in blocks:
             x = block(x)
@@ -167,9 +122,7 @@ class RankMixer(RankingModel):
             output_activation,
             dtype,
         )
-        item_model = keras.Model(
-            {**state, **item_inputs}, outputs, name="item_model"
-        )
+        item_model = keras.Model(inputs, outputs, name="item_model")
         super().__init__(
             schema,
             user_model,
@@ -217,6 +170,22 @@ class RankMixer(RankingModel):
 def rankmixer_tiny(schema, **kwargs):
     """16 tokens of width 32, 2 blocks: trains on a laptop CPU in a minute."""
     arguments = {"dim": 32, "num_layers": 2, "sequence_dim": 32}
+    return RankMixer(schema, **{**arguments, **kwargs})
+
+
+@register_model
+def rankmixer_4m(schema, **kwargs):
+    """What UniMixer is compared with: 4.44M on its reference schema.
+
+    T = 32, D = 128, L = 2 and k = 2 are inferred: the one choice that fits the
+    six published small sizes (`docs/sizes.md`). `num_layers=4` is the 8.66M.
+    """
+    arguments = {
+        "num_tokens": 32,
+        "dim": 128,
+        "hidden_ratio": 2,
+        "default_recipe": "paper",
+    }
     return RankMixer(schema, **{**arguments, **kwargs})
 
 

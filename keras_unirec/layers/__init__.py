@@ -22,9 +22,17 @@ from keras_unirec.layers.history import HistoryMap as HistoryMap
 from keras_unirec.layers.history import HistoryMean as HistoryMean
 from keras_unirec.layers.history import TokenMerge as TokenMerge
 from keras_unirec.layers.history import TransformerEncoder as TransformerEncoder
+from keras_unirec.layers.mixing import FMMixing as FMMixing
 from keras_unirec.layers.mixing import HeadMixing as HeadMixing
+from keras_unirec.layers.mixing import (
+    HeterogeneousAttention as HeterogeneousAttention,
+)
 from keras_unirec.layers.mixing import QueryMixer as QueryMixer
+from keras_unirec.layers.mixing import SiameseNorm as SiameseNorm
 from keras_unirec.layers.mixing import TokenSelfAttention as TokenSelfAttention
+from keras_unirec.layers.mixing import UniMixerBlock as UniMixerBlock
+from keras_unirec.layers.mixing import UniMixing as UniMixing
+from keras_unirec.layers.mixing import UniMixingLite as UniMixingLite
 from keras_unirec.layers.query import QueryBoosting as QueryBoosting
 from keras_unirec.layers.query import QueryDecoding as QueryDecoding
 from keras_unirec.layers.query import QueryGeneration as QueryGeneration

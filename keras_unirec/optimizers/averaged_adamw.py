@@ -12,6 +12,9 @@ class AveragedAdamW(keras.optimizers.AdamW):
     average covers about the last tenth of a run until `ema_momentum` bounds
     it.
 
+    Weights named `local_*` and `global_*`, the logits of mixing matrices
+    (`UniMixing`), do not decay: that would pull the matrices to uniform ones.
+
     Args:
         learning_rate: float or schedule. Defaults to `0.001`.
         ema_momentum: float. The largest momentum. Defaults to `0.99`.
@@ -33,6 +36,11 @@ class AveragedAdamW(keras.optimizers.AdamW):
             ema_momentum=ema_momentum,
             **kwargs,
         )
+
+    def _use_weight_decay(self, variable):
+        if variable.name.startswith(("local_", "global_")):
+            return False
+        return super()._use_weight_decay(variable)
 
     def _update_model_variables_moving_average(self, trainable_variables):
         if not self.use_ema:

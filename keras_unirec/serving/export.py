@@ -24,7 +24,8 @@ def export(model, filepath, kv_mode=None):
     unknown or out-of-range id is the unknown value, never an error. An input
     has the name of its column; characters that a signature does not allow
     become `_` (`keras_unirec.serving.signature_names`). The file
-    `schema.json` beside the model describes the columns.
+    `schema.json` beside the model describes the columns. The mixing matrices
+    of `UniMixing` are constants, at the temperature that the model has now.
 
     Args:
         model: `keras_unirec.applications.RankingModel` on the TensorFlow
@@ -106,6 +107,8 @@ def export(model, filepath, kv_mode=None):
             }
         )
 
+    for mixing in model.mixings:
+        mixing.fold()
     signatures = {
         "serving_default": signature(
             serving_default, {**user_specs, **item_specs}
@@ -113,6 +116,8 @@ def export(model, filepath, kv_mode=None):
         "encode_user": signature(encode_user, user_specs),
         "score_items": signature(score_items, {**state_specs, **item_specs}),
     }
+    for mixing in model.mixings:
+        mixing.unfold()
     module = tf.Module()
     module.preprocessing = preprocessing
     module.weights = [variable._value for variable in model.variables]

@@ -1,20 +1,95 @@
-"""What stands for a token mixer in the config of a layer."""
+"""The token mixers, by name: one signature, `(..., tokens, dim)` to itself."""
+
+import inspect
 
 import keras
 
+from keras_unirec.layers.mixing.fm_mixing import FMMixing
 from keras_unirec.layers.mixing.head_mixing import HeadMixing
+from keras_unirec.layers.mixing.heterogeneous_attention import (
+    HeterogeneousAttention,
+)
+from keras_unirec.layers.mixing.token_self_attention import TokenSelfAttention
+from keras_unirec.layers.mixing.uni_mixing import UniMixing
+from keras_unirec.layers.mixing.uni_mixing_lite import UniMixingLite
+
+MIXERS = {
+    "head_mixing": HeadMixing,
+    "self_attention": TokenSelfAttention,
+    "heterogeneous_attention": HeterogeneousAttention,
+    "fm": FMMixing,
+    "uni_mixing": UniMixing,
+    "uni_mixing_lite": UniMixingLite,
+    "identity": keras.layers.Identity,
+}
 
 
-def resolve_mixer(mixer, dtype):
-    """The layer that `"head_mixing"` names; a layer or None as it is."""
-    if not isinstance(mixer, str):
-        return mixer
-    if mixer != "head_mixing":
+def check_mixer(mixer):
+    if mixer is None or isinstance(mixer, keras.layers.Layer):
+        return
+    if not isinstance(mixer, str) or mixer not in MIXERS:
         raise ValueError(
-            '`mixer` must be "head_mixing", a layer or None. '
-            f"Received: mixer={mixer}"
+            f"`mixer` must be one of {(*MIXERS, None)}, or a layer. "
+            f"Received: mixer={mixer!r}"
         )
-    return HeadMixing(dtype=dtype, name="mixer")
+
+
+def resolve_mixer(mixer, dtype, num_heads=None, **options):
+    """A new layer for a name, a layer as it is, None for None.
+
+    Args:
+        mixer: A key of `MIXERS`, a layer, or None.
+        dtype: Dtype policy of a new layer.
+        num_heads: Optional int, for the mixers by attention.
+        **options: Arguments of the mixer. None stands for its default.
+
+    Raises:
+        ValueError: If there is no such mixer, or it has no such argument.
+    """
+    check_mixer(mixer)
+    options = {k: value for k, value in options.items() if value is not None}
+    if not isinstance(mixer, str):
+        cls, legal = None, ()
+    else:
+        cls = MIXERS[mixer]
+        legal = _arguments(cls)
+    for name in options:
+        if name not in legal:
+            able = [key for key in MIXERS if name in _arguments(MIXERS[key])]
+            raise ValueError(
+                f"`{name}` is an argument of the mixers {able}. A mixer that "
+                "is a layer has its arguments already. Received: "
+                f"mixer={mixer!r}, {name}={options[name]!r}"
+            )
+    if cls is None:
+        return mixer
+    if num_heads is not None and mixer.endswith("_attention"):
+        options["num_heads"] = num_heads
+    return cls(**options, dtype=dtype, name="mixer")
+
+
+def build_mixer(mixer, input_shape):
+    """Builds a mixer whose output is added to its input."""
+    if not mixer.built:
+        mixer.build(input_shape)
+    output_shape = mixer.compute_output_shape(input_shape)
+    if tuple(output_shape) != tuple(input_shape):
+        raise ValueError(
+            "A residual around the mixer needs tokens of one shape before and "
+            "after it; `QueryBoosting` can revert `HeadMixing` of another "
+            f"number of heads. Received: mixer={mixer.name}, which turns "
+            f"{tuple(input_shape)} into {tuple(output_shape)}"
+        )
+
+
+def _arguments(cls):
+    """Names of all arguments, those of the bases too."""
+    return {
+        name
+        for base in cls.__mro__
+        if base.__module__.startswith("keras_unirec")
+        for name in inspect.signature(base.__init__).parameters
+    } - {"self", "kwargs"}
 
 
 def mixer_from_config(config):

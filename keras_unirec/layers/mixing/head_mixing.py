@@ -6,15 +6,22 @@ from keras import ops
 class HeadMixing(keras.layers.Layer):
     """Exchanges sub-vectors between the tokens, without parameters.
 
-    Each of the `N` tokens is cut into `N` pieces of width `D / N`; token `i` of
-    the output is the concatenation of piece `i` of every input token. The
-    operation is its own inverse.
+    Each of the `T` tokens is cut into `H` pieces of width `D / H`; token `h` of
+    the output is the concatenation of piece `h` of every input token. With
+    `H = T`, the default, the operation is its own inverse; otherwise its
+    inverse is `HeadMixing(num_heads=T)`.
+
+    Args:
+        num_heads: int or None. H, the number of tokens of the output. Defaults
+            to `None`: that of the input. Another number changes the shape of
+            the tokens, so that a residual around the mixing is impossible:
+            `QueryBoosting` reverts it after the networks of the tokens.
 
     Input shape:
-        `(..., num_tokens, dim)`, where `num_tokens` divides `dim`.
+        `(..., num_tokens, dim)`, where `num_heads` divides `dim`.
 
     Output shape:
-        The input shape.
+        `(..., num_heads, num_tokens * dim / num_heads)`
 
     Example:
     ```python
@@ -25,40 +32,61 @@ class HeadMixing(keras.layers.Layer):
     Reference: [MixFormer, 2026](https://arxiv.org/abs/2602.14110), eq. 3.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, num_heads=None, **kwargs):
         super().__init__(**kwargs)
+        if num_heads is not None and num_heads < 1:
+            raise ValueError(
+                "`num_heads` must be None or positive. "
+                f"Received: num_heads={num_heads}"
+            )
+        self.num_heads = num_heads
         self.supports_masking = True
 
     def build(self, input_shape):
-        check_width(*input_shape[-2:])
+        num_tokens, dim = input_shape[-2:]
+        if self.num_heads is None:
+            check_width(num_tokens, dim)
+        else:
+            check_width(self.num_heads, dim, "num_heads", "heads")
 
     def call(self, inputs):
+        return self._exchange(inputs, self.num_heads or inputs.shape[-2])
+
+    def revert(self, outputs, num_tokens):
+        """The inputs, `num_tokens` each, from what `call` returned."""
+        return self._exchange(outputs, num_tokens)
+
+    def _exchange(self, inputs, num_heads):
         num_tokens, dim = inputs.shape[-2:]
         batch = ops.shape(inputs)[:-2]
-        pieces = ops.reshape(
-            inputs, (*batch, num_tokens, num_tokens, dim // num_tokens)
-        )
+        width = dim // num_heads
+        pieces = ops.reshape(inputs, (*batch, num_tokens, num_heads, width))
         return ops.reshape(
-            ops.swapaxes(pieces, -2, -3), (*batch, num_tokens, dim)
+            ops.swapaxes(pieces, -2, -3),
+            (*batch, num_heads, num_tokens * width),
         )
 
     def compute_mask(self, inputs, mask=None):
         return None
 
     def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
+        *batch, num_tokens, dim = input_shape
+        num_heads = self.num_heads or num_tokens
+        return (*batch, num_heads, num_tokens * dim // num_heads)
 
     def get_config(self):
-        # Keras writes a config by itself only where `dtype` is a string.
-        return super().get_config()
+        config = super().get_config()
+        config["num_heads"] = self.num_heads
+        return config
 
 
-def check_width(num_tokens, dim, argument="num_tokens"):
+def check_width(num_tokens, dim, argument="num_tokens", what="tokens"):
     """Raises unless a token can be cut into `num_tokens` pieces.
 
     Args:
         num_tokens, dim: ints.
         argument: What the caller calls the number of tokens.
+        what: What it numbers.
     """
     if dim % num_tokens == 0:
         return
@@ -70,7 +98,7 @@ def check_width(num_tokens, dim, argument="num_tokens"):
     counts = [n for n in (smaller, larger) if n]
     raise ValueError(
         "The width of a token must be divisible by the number of "
-        f"tokens. Nearest legal widths for {num_tokens} tokens: "
-        f"{widths}; nearest legal numbers of tokens for width {dim}: "
+        f"{what}. Nearest legal widths for {num_tokens} {what}: "
+        f"{widths}; nearest legal numbers of {what} for width {dim}: "
         f"{counts}. Received: {argument}={num_tokens}, dim={dim}"
     )

@@ -5,6 +5,7 @@ from keras_unirec.layers._residual import check_norm
 from keras_unirec.layers._residual import residual
 from keras_unirec.layers.feed_forward._by_name import build_feed_forward
 from keras_unirec.layers.feed_forward._by_name import check_feed_forward
+from keras_unirec.layers.mixing._by_name import build_mixer
 from keras_unirec.layers.mixing._by_name import mixer_from_config
 from keras_unirec.layers.mixing._by_name import resolve_mixer
 
@@ -20,9 +21,12 @@ class QueryMixer(keras.layers.Layer):
 
     Args:
         hidden_dim: int. Hidden width of every feed-forward network.
-        mixer: `"head_mixing"`, a layer that maps `(..., num_tokens, dim)` to
-            the same shape, or `None`, which removes the first sublayer, so
-            that `P = X`. Defaults to `"head_mixing"`.
+        mixer: `"head_mixing"`, `"self_attention"`,
+            `"heterogeneous_attention"`, `"fm"`, `"uni_mixing"`,
+            `"uni_mixing_lite"`, `"identity"`, a layer that maps
+            `(..., num_tokens, dim)` to the same shape, or `None`, which
+            removes the first sublayer, so that `P = X`. Defaults to
+            `"head_mixing"`.
         feed_forward: `"swiglu"`, `"gelu"` (two matrices with biases), or
             `None`, which removes the second sublayer. Defaults to `"swiglu"`.
         norm: `"pre_rms"` for `f(RMS(x)) + x`, `"post_layer"` for
@@ -63,8 +67,7 @@ class QueryMixer(keras.layers.Layer):
 
     def build(self, input_shape):
         if self.mixer is not None:
-            if not self.mixer.built:
-                self.mixer.build(input_shape)
+            build_mixer(self.mixer, input_shape)
             self.mixer_norm = build_norm(
                 self.norm, input_shape, self.dtype_policy, "mixer_norm"
             )

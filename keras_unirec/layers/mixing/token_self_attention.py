@@ -12,6 +12,7 @@ class TokenSelfAttention(keras.layers.Layer):
 
     Args:
         num_heads: int. Number of attention heads; it divides the token width.
+            Defaults to `4`.
 
     Input shape:
         `(..., num_tokens, dim)`
@@ -28,7 +29,7 @@ class TokenSelfAttention(keras.layers.Layer):
     Reference: [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762)
     """
 
-    def __init__(self, num_heads, **kwargs):
+    def __init__(self, num_heads=4, **kwargs):
         super().__init__(**kwargs)
         if num_heads < 1:
             raise ValueError(

@@ -20,9 +20,10 @@ class QueryBoosting(keras.layers.Layer):
 
     Args:
         hidden_dim: int. Hidden width of every feed-forward network.
-        mixer: `"head_mixing"`, a layer that maps `(..., num_tokens, dim)` to
-            the same shape, or `None` for no exchange between tokens. Defaults
-            to `"head_mixing"`.
+        mixer: As in `QueryMixer`; `None` for no exchange between tokens.
+            `HeadMixing(num_heads=H)` makes H tokens of width
+            `num_tokens * dim / H`, to which the networks belong, and is
+            reverted after them. Defaults to `"head_mixing"`.
         feed_forward: `"gelu"` (two matrices with biases) or `"swiglu"`.
             Defaults to `"gelu"`.
         norm: `None`, `"pre_rms"`, or `"post_layer"` for
@@ -62,10 +63,22 @@ class QueryBoosting(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape):
-        if self.mixer is not None and not self.mixer.built:
-            self.mixer.build(input_shape)
+        mixed_shape = input_shape
+        self._reverts = False
+        if self.mixer is not None:
+            if not self.mixer.built:
+                self.mixer.build(input_shape)
+            mixed_shape = self.mixer.compute_output_shape(input_shape)
+            self._reverts = tuple(mixed_shape) != tuple(input_shape)
+            if self._reverts and not hasattr(self.mixer, "revert"):
+                raise ValueError(
+                    "`mixer` must keep the shape of the tokens, or have a "
+                    "method `revert`, as `HeadMixing` does. Received: "
+                    f"mixer={self.mixer.name}, which turns "
+                    f"{tuple(input_shape)} into {tuple(mixed_shape)}"
+                )
         self.network = build_feed_forward(
-            self.feed_forward, self.hidden_dim, input_shape, self.dtype_policy
+            self.feed_forward, self.hidden_dim, mixed_shape, self.dtype_policy
         )
         self.token_norm = build_norm(
             self.norm, input_shape, self.dtype_policy, "token_norm"
@@ -75,7 +88,10 @@ class QueryBoosting(keras.layers.Layer):
         def boost(tokens):
             if self.mixer is not None:
                 tokens = self.mixer(tokens)
-            return self.network(tokens)
+            tokens = self.network(tokens)
+            if self._reverts:
+                tokens = self.mixer.revert(tokens, inputs.shape[-2])
+            return tokens
 
         return residual(inputs, boost, self.norm, self.token_norm)
 

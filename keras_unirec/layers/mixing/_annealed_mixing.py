@@ -1,0 +1,182 @@
+"""What the two forms of UniMixing share: constraints, annealing, products."""
+
+import keras
+from keras import ops
+
+from keras_unirec.layers.mixing._sinkhorn import sinkhorn
+
+
+class AnnealedMixing(keras.layers.Layer):
+    """Mixes blocks of the flattened tokens by two kinds of matrices.
+
+    A subclass adds the logits in `_build_logits`, and returns them from
+    `_local_logits()`, of shape `(N or 1, B, B)`, and `_global_logits()`, of
+    shape `(N, N)`. `UniMixing` has the arguments.
+    """
+
+    def __init__(
+        self,
+        block_size=4,
+        num_iterations=20,
+        symmetric=True,
+        start_temperature=1.0,
+        end_temperature=0.05,
+        anneal_steps=None,
+        stddev=1.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_positive(
+            block_size=block_size, num_iterations=num_iterations, stddev=stddev
+        )
+        if anneal_steps is not None:
+            check_positive(anneal_steps=anneal_steps)
+        if not 0 < end_temperature <= start_temperature:
+            raise ValueError(
+                "The temperature must be positive and not rise. Received: "
+                f"start_temperature={start_temperature}, "
+                f"end_temperature={end_temperature}"
+            )
+        self.block_size = block_size
+        self.num_iterations = num_iterations
+        self.symmetric = symmetric
+        self.start_temperature = start_temperature
+        self.end_temperature = end_temperature
+        self.anneal_steps = anneal_steps
+        self.stddev = stddev
+        self.supports_masking = True
+        self._folded = None
+
+    def build(self, input_shape):
+        num_tokens, dim = input_shape[-2:]
+        width = num_tokens * dim
+        if width % self.block_size:
+            legal = [b for b in range(1, width + 1) if width % b == 0]
+            below = max(b for b in legal if b < self.block_size)
+            above = min((b for b in legal if b > self.block_size), default=None)
+            near = [b for b in (below, above) if b]
+            raise ValueError(
+                "`block_size` must divide the width of all tokens together, "
+                f"{num_tokens} * {dim} = {width}. Nearest legal sizes: {near}. "
+                f"Received: block_size={self.block_size}"
+            )
+        self.num_blocks = width // self.block_size
+        # Where the annealing is; saved with the weights.
+        self.step = self._counter("step", 0)
+        self.total_steps = self._counter("total_steps", self.anneal_steps or 0)
+        self._build_logits()
+
+    def _counter(self, name, value):
+        # Every replica counts its own steps, and all count the same: also
+        # inside a compiled replica, which may not touch another one.
+        return keras.Variable(
+            keras.initializers.Constant(value),
+            shape=(),
+            dtype="float32",
+            trainable=False,
+            aggregation="only_first_replica",
+            synchronization="on_read",
+            name=name,
+        )
+
+    def _add_logits(self, name, shape, stddev):
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            initializer=keras.initializers.RandomNormal(0.0, stddev),
+            autocast=False,  # Sinkhorn needs float32.
+        )
+
+    def plan(self, total_steps):
+        """Anneals over this many training steps, unless it already does.
+
+        `RankingModel.fit` calls it with the steps of the run. The first plan
+        counts, so that a second `fit` goes on where the first one ended; the
+        argument `anneal_steps` is a plan.
+
+        Args:
+            total_steps: int.
+        """
+        if not self.planned:
+            self.total_steps.assign(float(total_steps))
+
+    @property
+    def planned(self):
+        """bool. Whether it is known over how many steps to anneal."""
+        return float(ops.convert_to_numpy(self.total_steps)) > 0
+
+    def temperature(self):
+        """The temperature of the current step: a float32 scalar."""
+        share = ops.minimum(self.step / ops.maximum(self.total_steps, 1.0), 1.0)
+        # Without a plan it stays where it is.
+        share = ops.where(self.total_steps > 0, share, 0.0)
+        fall = self.start_temperature - self.end_temperature
+        return self.start_temperature - fall * share
+
+    def matrices(self, temperature=None):
+        """The mixing matrices, float32.
+
+        Args:
+            temperature: Optional scalar. Defaults to `None`: the current one.
+
+        Returns:
+            Tuple of the local matrices, of shape
+            `(num_blocks, block_size, block_size)` (with 1 in place of
+            `num_blocks` where all blocks share one), and the global matrix,
+            `(num_blocks, num_blocks)`.
+        """
+        if temperature is None:
+            if self._folded is not None:
+                return self._folded
+            temperature = self.temperature()
+        return tuple(
+            sinkhorn(logits, temperature, self.num_iterations, self.symmetric)
+            for logits in (self._local_logits(), self._global_logits())
+        )
+
+    def fold(self):
+        """Fixes the matrices as constants of what is traced from here on."""
+        self._folded = tuple(ops.stop_gradient(m) for m in self.matrices())
+
+    def unfold(self):
+        """Undoes `fold`."""
+        self._folded = None
+
+    def call(self, inputs, training=None):
+        local, mixing = self.matrices()
+        if training:
+            self.step.assign(self.step + 1.0)
+        local, mixing = (
+            ops.cast(matrix, inputs.dtype) for matrix in (local, mixing)
+        )
+        # (blocks, samples, block_size): each step is plain matrix products.
+        x = ops.reshape(inputs, (-1, self.num_blocks, self.block_size))
+        x = ops.matmul(ops.transpose(x, (1, 0, 2)), local)
+        x = ops.matmul(mixing, ops.reshape(x, (self.num_blocks, -1)))
+        x = ops.reshape(x, (self.num_blocks, -1, self.block_size))
+        return ops.reshape(ops.transpose(x, (1, 0, 2)), ops.shape(inputs))
+
+    def compute_mask(self, inputs, mask=None):
+        return None
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        config = super().get_config()
+        config["block_size"] = self.block_size
+        config["num_iterations"] = self.num_iterations
+        config["symmetric"] = self.symmetric
+        config["start_temperature"] = self.start_temperature
+        config["end_temperature"] = self.end_temperature
+        config["anneal_steps"] = self.anneal_steps
+        config["stddev"] = self.stddev
+        return config
+
+
+def check_positive(**arguments):
+    for name, value in arguments.items():
+        if not value > 0:
+            raise ValueError(
+                f"`{name}` must be positive. Received: {name}={value}"
+            )
