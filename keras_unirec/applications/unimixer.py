@@ -87,6 +87,8 @@ class UniMixer(RankingModel):
             model warm-up". Default to `None`: 1.0 and 0.05.
         anneal_steps: int or None. Training steps over which the temperature
             falls. Defaults to `None`: those of the first `fit`.
+        stddev: float or None. Standard deviation of the logits of the mixing
+            matrices at initialization. Defaults to `None`: 1.0.
         norm: `"siamese"`, `"post_rms"` (ablation "SiameseNorm -> Post-Norm")
             or `"pre_rms"`. Defaults to `"siamese"`.
         normalize_input: bool, of `SiameseNorm`. Defaults to `False`.
@@ -156,6 +158,7 @@ class UniMixer(RankingModel):
         start_temperature=None,
         end_temperature=None,
         anneal_steps=None,
+        stddev=None,
         norm="siamese",
         normalize_input=False,
         scale_by_depth=False,
@@ -189,6 +192,7 @@ class UniMixer(RankingModel):
             "symmetric": symmetric,
             "start_temperature": start_temperature,
             "end_temperature": end_temperature,
+            "stddev": stddev,
         }
         _parts.check_options(
             feed_forward=(feed_forward, FEED_FORWARDS),
@@ -275,6 +279,7 @@ class UniMixer(RankingModel):
         self.start_temperature = start_temperature
         self.end_temperature = end_temperature
         self.anneal_steps = anneal_steps
+        self.stddev = stddev
         self.norm = norm
         self.normalize_input = normalize_input
         self.scale_by_depth = scale_by_depth
@@ -305,6 +310,7 @@ class UniMixer(RankingModel):
             "start_temperature": self.start_temperature,
             "end_temperature": self.end_temperature,
             "anneal_steps": self.anneal_steps,
+            "stddev": self.stddev,
             "norm": self.norm,
             "normalize_input": self.normalize_input,
             "scale_by_depth": self.scale_by_depth,

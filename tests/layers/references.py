@@ -133,3 +133,41 @@ def transformer(events, history, may_read, layer):
         layer.norm,
         layer.network_norm,
     )
+
+
+def sinkhorn(logits, temperature=1.0, num_iterations=20, symmetric=True):
+    """UniMixer, eq. 14-15: symmetrize, divide, normalize in log space."""
+
+    def log_sum(z, axis):
+        top = z.max(axis=axis, keepdims=True)
+        return top + np.log(np.exp(z - top).sum(axis=axis, keepdims=True))
+
+    def transposed(z):
+        return np.swapaxes(z, -1, -2)
+
+    z = np.asarray(logits, "float64")
+    if symmetric:
+        z = (z + transposed(z)) / 2
+    z = z / temperature
+    for _ in range(num_iterations):
+        z = z - log_sum(z, -1)
+        z = z - log_sum(z, -2)
+    matrix = np.exp(z)
+    return (matrix + transposed(matrix)) / 2 if symmetric else matrix
+
+
+def uni_mixing(x, local, mixing):
+    """UniMixer, eq. 13: `flatten(X) W`, with the full `L x L` matrix `W`.
+
+    Block row `i` and block column `j` of `W` are `G_ji B_i`.
+    """
+    num_blocks, size = mixing.shape[0], local.shape[-1]
+    local = np.broadcast_to(local, (num_blocks, size, size))
+    full = np.block(
+        [
+            [mixing[j, i] * local[i] for j in range(num_blocks)]
+            for i in range(num_blocks)
+        ]
+    )
+    flat = x.reshape(*x.shape[:-2], -1)
+    return (flat @ full).reshape(x.shape)

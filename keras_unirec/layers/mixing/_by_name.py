@@ -20,7 +20,8 @@ MIXERS = {
     "fm": FMMixing,
     "uni_mixing": UniMixing,
     "uni_mixing_lite": UniMixingLite,
-    "identity": keras.layers.Identity,
+    # `Identity` has a config only where its dtype is a string.
+    "identity": keras.layers.Activation,
 }
 
 
@@ -63,7 +64,9 @@ def resolve_mixer(mixer, dtype, num_heads=None, **options):
             )
     if cls is None:
         return mixer
-    if num_heads is not None and mixer.endswith("_attention"):
+    if mixer == "identity":
+        options["activation"] = "linear"
+    elif num_heads is not None and mixer.endswith("_attention"):
         options["num_heads"] = num_heads
     return cls(**options, dtype=dtype, name="mixer")
 

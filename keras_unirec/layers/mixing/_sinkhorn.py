@@ -34,65 +34,83 @@ def sinkhorn(logits, temperature, num_iterations, symmetric=True):
     logits = logits / ops.cast(temperature, "float32")
     logits -= ops.logsumexp(logits, axis=-1, keepdims=True)
     logits -= ops.logsumexp(logits, axis=-2, keepdims=True)
-    matrices = ops.exp(logits)
-    left, longest = num_iterations - 1, _longest(matrices.shape[-1])
-    while left > 0:
-        matrices = _scaled(matrices, min(left, longest))
-        left -= longest
+    matrices = _normalized(logits, num_iterations - 1)
     if symmetric:
         matrices = (matrices + ops.swapaxes(matrices, -1, -2)) / 2
     return matrices
 
 
-def _longest(n):
-    """How many iterations the scales of float32 surely hold.
+def _normalized(logits, num_iterations):
+    """`exp(logits)` after more iterations, all of them differentiated.
 
-    Each multiplies a scale by at most `n^2`: row sums start between `1 / n^2`
-    and `n`, and no iteration leads out of the range of the one before.
-    """
-    return max(1, int(30 / (2 * math.log10(max(n, 2)))))
-
-
-def _scaled(matrices, num_iterations):
-    """`diag(u) P diag(v)` after some iterations, all of them differentiated.
-
-    An iteration is `u = 1 / (P v)`, then `v = 1 / (P^T u)`. Its gradient to
-    `P` is a sum of outer products; here those of all iterations are one
-    product of matrices.
+    An iteration is `u = 1 / (P v)`, then `v = 1 / (P^T u)`. The gradient to
+    `P` is a sum of outer products, one for each half; here it is one product
+    of matrices, and taken to `log P`, where nothing is large.
     """
 
     @ops.custom_gradient
-    def scale(p):
-        transposed = ops.swapaxes(p, -1, -2)
-        us, vs = [], [ops.ones_like(p[..., 0])]
-        for _ in range(num_iterations):
-            us.append(1.0 / _times(p, vs[-1]))
-            vs.append(1.0 / _times(transposed, us[-1]))
-        factors = us[-1][..., :, None] * vs[-1][..., None, :]
+    def normalize(logits):
+        matrices = [ops.exp(logits)]
+        scales = []
+        for length in _parts(num_iterations, logits.shape[-1]):
+            us, vs = _scales(matrices[-1], length)
+            scales.append((us, vs))
+            factors = us[-1][..., :, None] * vs[-1][..., None, :]
+            matrices.append(matrices[-1] * factors)
 
         def gradient(*args, upstream=None):
             (upstream,) = args if upstream is None else (upstream,)
-            by_result = upstream * p
-            by_u = _times(by_result, vs[-1])
-            by_v = _times(ops.swapaxes(by_result, -1, -2), us[-1])
-            lefts, rights = [], []
-            for i in reversed(range(num_iterations)):
-                by_sum = -by_v * ops.square(vs[i + 1])  # of columns
-                lefts.append(us[i])
-                rights.append(by_sum)
-                by_u = by_u + _times(p, by_sum)
-                by_sum = -by_u * ops.square(us[i])  # of rows
-                lefts.append(by_sum)
-                rights.append(vs[i])
-                by_v = _times(transposed, by_sum)
-                by_u = ops.zeros_like(by_u)  # Earlier ones have no result.
-            return upstream * factors + ops.matmul(
-                ops.stack(lefts, axis=-1), ops.stack(rights, axis=-2)
-            )
+            by_logits = upstream * matrices[-1]
+            for p, (us, vs) in zip(reversed(matrices[:-1]), reversed(scales)):
+                by_logits = by_logits + p * _by_scales(p, us, vs, by_logits)
+            return by_logits
 
-        return p * factors, gradient
+        return matrices[-1], gradient
 
-    return scale(matrices)
+    return normalize(logits)
+
+
+def _parts(num_iterations, n):
+    """Lengths of the parts after which the scales start from 1 again.
+
+    An iteration multiplies an element of `u v^T` by at most `n^2`: row sums
+    are between `1 / n` and `n` after the first iteration, and no later one
+    leads out of the range of those before it. float32 holds `1e30`.
+    """
+    longest = max(1, int(30 / (2 * math.log10(max(n, 2)))))
+    while num_iterations > 0:
+        yield min(num_iterations, longest)
+        num_iterations -= longest
+
+
+def _scales(p, num_iterations):
+    """The `u` and the `v` of all iterations; the first `v` is 1."""
+    transposed = ops.swapaxes(p, -1, -2)
+    us, vs = [], [ops.ones_like(p[..., 0])]
+    for _ in range(num_iterations):
+        us.append(1.0 / _times(p, vs[-1]))
+        vs.append(1.0 / _times(transposed, us[-1]))
+    return us, vs
+
+
+def _by_scales(p, us, vs, by_log):
+    """The gradient to `p` through `us` and `vs`.
+
+    `by_log` is the gradient to the logarithm of `diag(u) p diag(v)`.
+    """
+    transposed = ops.swapaxes(p, -1, -2)
+    by_log_u = ops.sum(by_log, axis=-1)
+    by_log_v = ops.sum(by_log, axis=-2)
+    lefts, rights = [], []
+    for u, v, v_before in zip(us[::-1], vs[:0:-1], vs[-2::-1]):
+        by_column_sums = -by_log_v * v
+        by_log_u = by_log_u + _times(p, by_column_sums) * u
+        by_row_sums = -by_log_u * u
+        by_log_v = _times(transposed, by_row_sums) * v_before
+        by_log_u = 0.0  # An earlier u acts through its v alone.
+        lefts += [u, by_row_sums]
+        rights += [by_column_sums, v_before]
+    return ops.matmul(ops.stack(lefts, axis=-1), ops.stack(rights, axis=-2))
 
 
 def _times(matrices, vectors):
