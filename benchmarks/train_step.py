@@ -3,6 +3,7 @@
     python benchmarks/train_step.py --out benchmarks/results/train_step.json
     python benchmarks/train_step.py --model hyformer
     python benchmarks/train_step.py --model rankmixer
+    python benchmarks/train_step.py --model unimixer
 
 A step is forward, backward (to the weights and to both inputs, where a model
 has its embeddings) and the optimizer. Utilization is the matrix products of
@@ -40,6 +41,11 @@ class Blocks(keras.Model):
         super().__init__()
         self.blocks = [self.block(args) for _ in range(args.layers)]
         self.head = keras.layers.Dense(1)
+
+    @staticmethod
+    def step_macs(args):
+        """What a step needs once, whatever the batch, forward."""
+        return 0
 
     def logit(self, tokens):
         return self.head(keras.ops.mean(tokens, axis=-2))[..., 0]
@@ -206,10 +212,65 @@ class RankMixerBlocks(Blocks):
         return 2 * args.tokens * args.dim * args.hidden
 
 
+class UniMixerBlocks(Blocks):
+    """UniMixing-Lite and per-token SwiGLU on the streams of SiameseNorm."""
+
+    reference_seconds = 0.37
+    shapes = {
+        "batch": 256,
+        "tokens": 16,
+        "dim": 256,
+        "layers": 2,
+        "hidden": 1024,
+        "block_size": 256,
+        "bases": 4,
+        "rank": 2,
+        "iterations": 20,
+        "length": 1,
+        "event_dim": 1,
+    }
+
+    def __init__(self, args):
+        super().__init__(args)
+        self.streams = layers.SiameseNorm(self.blocks)
+
+    def block(self, args):
+        mixing = layers.UniMixingLite(
+            args.block_size,
+            args.bases,
+            args.rank,
+            num_iterations=args.iterations,
+        )
+        return layers.UniMixerBlock(args.hidden, mixer=mixing)
+
+    def call(self, tokens, history, mask):
+        return self.logit(self.streams(tokens))
+
+    @staticmethod
+    def num_tokens(args):
+        return args.tokens
+
+    @staticmethod
+    def block_macs(args):
+        width = args.tokens * args.dim
+        network = 3 * width * args.hidden
+        return network + width * (args.block_size + width // args.block_size)
+
+    @staticmethod
+    def step_macs(args):
+        n = args.tokens * args.dim // args.block_size
+        local, mixing = n * args.block_size**2, n**2
+        scales = 2 * (args.iterations - 1) * (local + mixing)
+        return args.layers * (
+            args.bases * local + args.rank * mixing + scales
+        )
+
+
 MODELS = {
     "mixformer": MixFormerBlocks,
     "hyformer": HyFormerBlocks,
     "rankmixer": RankMixerBlocks,
+    "unimixer": UniMixerBlocks,
 }
 
 
@@ -291,8 +352,9 @@ def measure(args, jit):
             matmuls.extend(seconds(function) for function in large_matmuls)
 
     # One candidate a request; backward takes twice the forward pass.
-    macs = args.layers * MODELS[args.model].block_macs(args) + args.dim
-    flop = 3 * 2 * args.batch * macs
+    model = MODELS[args.model]
+    macs = args.batch * (args.layers * model.block_macs(args) + args.dim)
+    flop = 3 * 2 * (macs + model.step_macs(args))
     rate = 2 * args.matmul**3 / min(matmuls)
     median = statistics.median(steps)
     return {

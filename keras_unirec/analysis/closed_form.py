@@ -274,6 +274,95 @@ def rankmixer_closed_form(
     }
 
 
+def unimixer_closed_form(
+    num_tokens,
+    dim,
+    num_layers,
+    feature_dim,
+    histories,
+    hidden_dim,
+    block_size=4,
+    num_bases=None,
+    rank=None,
+    num_iterations=20,
+    sequence_dim=64,
+    tower_units=None,
+    num_labels=1,
+    batch_size=1,
+    candidates=1,
+):
+    """UniMixer's counts in its default form, full or Lite.
+
+    With T tokens of width D in N = T D / B blocks of width B, L layers, hidden
+    width F, K iterations of Sinkhorn-Knopp, and R requests of C candidates:
+
+    | part | parameters | multiply-accumulates |
+    |---|---|---|
+    | pooling, projection, tokenizer, towers | as RankMixer | as RankMixer |
+    | per-token SwiGLU | `L T 3 D F` | `R C L T 3 D F` |
+    | norms | `L 3 D + D` | 0 |
+    | mixing | see below | `R C L T D (B + N)` |
+    | Sinkhorn-Knopp | 0 | `L 2 (K - 1) (N^2 + N B^2)`, once a batch |
+
+    Full mixing has `L (N^2 + N B^2)` parameters. Lite has
+    `L (b B^2 + N b + 2 N r)`, and its logits cost `L (N b B^2 + N^2 r)`
+    multiply-accumulates, once a batch.
+
+    Args:
+        num_tokens: int. T.
+        dim: int. D.
+        num_layers: int. L.
+        feature_dim: int. D_ns, width of the concatenated features.
+        histories: list of tuples, for each history the width of the
+            concatenated features of an event and the number of events.
+        hidden_dim: int. F.
+        block_size: int. B. Defaults to `4`.
+        num_bases: int. b, of Lite. Defaults to `None`: full mixing.
+        rank: int. r, of Lite. Defaults to `None`: N / 8.
+        num_iterations: int. K. Defaults to `20`.
+        sequence_dim: int, the width of the mean of a history. Defaults to
+            `64`.
+        tower_units: tuple of int. Defaults to `None`: `(dim,)`.
+        num_labels: int. Defaults to `1`.
+        batch_size: int. R. Defaults to `1`.
+        candidates: int. C. Defaults to `1`.
+
+    Returns:
+        dict from the part to its `(parameters, multiply-accumulates)`.
+    """
+    rows, width = batch_size * candidates, num_tokens * dim
+    n = width // block_size
+    local, mixing = n * block_size**2, n**2
+    build = 2 * (num_iterations - 1) * (local + mixing)
+    if num_bases is None:
+        logits = local + mixing
+    else:
+        r = rank or max(1, n // 8)
+        logits = num_bases * (block_size**2 + n) + 2 * n * r
+        build += num_bases * local + mixing * r
+    networks = 3 * num_tokens * dim * hidden_dim
+    around = rankmixer_closed_form(
+        num_tokens,
+        dim,
+        0,
+        feature_dim,
+        histories,
+        0,
+        sequence_dim,
+        tower_units,
+        num_labels,
+        batch_size,
+        candidates,
+    )
+    return {
+        **{name: around[name] for name in around if name != "block"},
+        "blocks": (
+            num_layers * (networks + logits + 3 * dim) + dim,
+            num_layers * (rows * (networks + width * (block_size + n)) + build),
+        ),
+    }
+
+
 def _token_networks(num_tokens, dim, hidden_dim, num_layers, rows):
     """Two matrices with biases for every token of every layer."""
     networks = num_layers * num_tokens

@@ -26,7 +26,8 @@ def profile(
 
     FLOPs are those of the matrix products, **2 per multiply-accumulate**,
     forward, of one batch of `batch_size` requests with `candidates`
-    candidates each: what depends on the request alone counts once a request.
+    candidates each: what depends on the request alone counts once a request,
+    the mixing matrices of `UniMixing` once a batch.
     They are counted on the traced function with static shapes (TensorFlow:
     its graph; JAX: its jaxpr), so they are exact for what runs, absorbed keys
     and values included. Elementwise work is not counted (about 1 %).
@@ -51,7 +52,7 @@ def profile(
     `docs/sizes.md`, also for HyFormer, whose tables have 1,000 events in the
     long history: `history_length={"long_term": 1_000}`. `hyformer_*` and
     `longer_rankmixer_*` are counted on its schema, `rankmixer_*` on that of
-    MixFormer.
+    MixFormer, `unimixer_*` and `rankmixer_4m` on that of UniMixer.
 
     Args:
         model: Name of a model (`keras_unirec.applications.list_models`), a
@@ -210,6 +211,9 @@ class Profile:
         - `mixformer_1500`: the same of 1,500 samples, for comparison.
         - `hyformer`: TFLOPs of 2,048 samples, forward and backward taken as
           three times forward, 1 per multiply-accumulate.
+        - `unimixer`: TFLOPs of 2,048 samples, three times forward, 2 per
+          multiply-accumulate. Its mixing matrices are computed once a batch:
+          profile with `batch_size=2048`.
 
         No request batching, except through `candidates`: a sample is one
         candidate, and with more candidates a request its share of the user
@@ -230,6 +234,7 @@ class Profile:
             "mixformer": self.flops_per_sample * 512 / 1e9,
             "mixformer_1500": self.flops_per_sample * 1500 / 1e9,
             "hyformer": self.flops_per_sample / 2 * 3 * 2048 / 1e12,
+            "unimixer": self.flops_per_sample * 3 * 2048 / 1e12,
         }
 
     def __str__(self):
@@ -392,6 +397,8 @@ _REFERENCES = {
     "rankmixer": "mixformer",
     "longer_rankmixer": "hyformer",
     "hyformer": "hyformer",
+    "unimixer": "unimixer",
+    "rankmixer_4m": "unimixer",
 }
 
 

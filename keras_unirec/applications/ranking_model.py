@@ -565,7 +565,11 @@ def state_inputs(state):
 
 def _check_arguments(cls, kwargs):
     for name in set(kwargs) - {"name", "trainable"}:
-        known = list(inspect.signature(cls.__init__).parameters)
+        known = [
+            parameter
+            for base in cls.__mro__[: cls.__mro__.index(RankingModel)]
+            for parameter in inspect.signature(base.__init__).parameters
+        ]
         near = difflib.get_close_matches(name, known, 1)
         hint = f" Did you mean `{near[0]}`?" if near else ""
         raise ValueError(

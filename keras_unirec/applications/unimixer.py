@@ -52,9 +52,10 @@ class UniMixer(RankingModel):
     The features, with what is read from the histories among them, become T
     tokens of width D. Each of the L blocks computes
     `O = pSwiGLU(RMS(U + UniMixing(U)))`, where `U` fuses the two residual
-    streams of `SiameseNorm`; `O` is added to both. Over the first `fit`, the
-    temperature of the mixing matrices falls from 1.0 to 0.05: they start
-    soft and end near permutations. An export holds them as constants.
+    streams of `SiameseNorm`; `O` is added to both. In the first fifth of the
+    first `fit`, the temperature of the mixing matrices falls from 1.0 to 0.05:
+    they start soft and end near permutations. An export holds them as
+    constants.
 
     What the paper leaves open: T = 32, D = 128 and blocks of width B = 4 are
     the sizes that fit its small models; hidden width 4/3 D without biases
@@ -86,9 +87,9 @@ class UniMixer(RankingModel):
             are the ablation "w/o temperature coefficient"; equal, 0.05, "w/o
             model warm-up". Default to `None`: 1.0 and 0.05.
         anneal_steps: int or None. Training steps over which the temperature
-            falls. Defaults to `None`: those of the first `fit`.
+            falls. Defaults to `None`: a fifth of those of the first `fit`.
         stddev: float or None. Standard deviation of the logits of the mixing
-            matrices at initialization. Defaults to `None`: 1.0.
+            matrices at initialization. Defaults to `None`: 0.3.
         norm: `"siamese"`, `"post_rms"` (ablation "SiameseNorm -> Post-Norm")
             or `"pre_rms"`. Defaults to `"siamese"`.
         normalize_input: bool, of `SiameseNorm`. Defaults to `False`.

@@ -7,6 +7,7 @@ from keras_unirec.analysis import paper_schema
 from keras_unirec.analysis import profile
 from keras_unirec.analysis.closed_form import hyformer_closed_form
 from keras_unirec.analysis.closed_form import rankmixer_closed_form
+from keras_unirec.analysis.closed_form import unimixer_closed_form
 from tests.small_log import small_schema
 from tests.test_case import TestCase
 
@@ -137,7 +138,66 @@ class ClosedFormTest(TestCase):
         self.assertEqual(by_part(result, expected), expected)
 
 
+    @parameterized.parameters(
+        ("unimixer_tiny", {}),
+        ("unimixer_tiny", {"block_size": 8, "num_iterations": 3}),
+        ("unimixer_lite_tiny", {}),
+        ("unimixer_lite_tiny", {"num_bases": 3, "rank": 5, "num_layers": 3}),
+    )
+    def test_unimixer(self, name, overrides):
+        schema = small_schema()
+        model = ku.applications.load(name, schema, **overrides)
+        features, _, events = widths(schema)
+        lite = name == "unimixer_lite_tiny"
+        expected = unimixer_closed_form(
+            num_tokens=16,
+            dim=32,
+            num_layers=model.num_layers,
+            feature_dim=features,
+            histories=[
+                (events[s.name], s.max_length) for s in schema.sequences
+            ],
+            hidden_dim=round(model.hidden_ratio * 32),
+            block_size=model.block_size or 4,
+            num_bases=(model.num_bases or 4) if lite else None,
+            rank=model.rank,
+            num_iterations=model.num_iterations or 20,
+            sequence_dim=32,
+            num_labels=len(schema.labels),
+            batch_size=3,
+            candidates=2,
+        )
+        result = profile(model, batch_size=3, candidates=2)
+        self.assertEqual(by_part(result, expected), expected)
+
+
 class PublishedSizesTest(TestCase):
+    @parameterized.parameters(
+        # Tables 3 and 4: within 1 % in parameters, and 3 % in FLOPs.
+        ("rankmixer_4m", {}, 4.44e6, 0.056, 0.01),
+        ("rankmixer_4m", {"num_layers": 4}, 8.66e6, 0.108, 0.01),
+        ("unimixer_6m", {}, 6.57e6, None, 0.01),
+        ("unimixer_lite_5m", {}, 4.968e6, 0.161, 0.01),
+        ("unimixer_lite_5m", {"num_bases": 8}, 4.98e6, None, 0.01),
+        ("unimixer_lite_5m", {"num_layers": 4}, 9.72e6, 0.316, 0.01),
+        ("unimixer_lite_5m", {"num_layers": 8}, 19.21e6, 0.629, 0.01),
+        # Table 2: within 3 % in both.
+        ("unimixer_67m", {}, 67.5e6, 2.07, 0.03),
+        ("unimixer_101m", {}, 101.5e6, 2.50, 0.03),
+        ("unimixer_lite_42m", {}, 42.4e6, 2.17, 0.03),
+        ("unimixer_lite_76m", {}, 76.2e6, 2.60, 0.03),
+        ("unimixer_lite_38m", {}, 38.2e6, 1.26, 0.03),
+        ("unimixer_lite_84m", {}, 84.5e6, 4.24, 0.03),
+    )
+    def test_unimixer(self, name, overrides, parameters, flops, tolerance):
+        result = profile(name, batch_size=2_048, **overrides)
+        self.assertLess(
+            abs(result.dense_parameters / parameters - 1), tolerance
+        )
+        if flops is not None:
+            tera = result.paper_units()["unimixer"]
+            self.assertLess(abs(tera / flops - 1), 0.03)
+
     def test_hyformer_base(self):
         result = profile("hyformer_base", history_length=LENGTHS)
         self.assertLess(abs(result.dense_parameters / 418e6 - 1), 0.01)
@@ -191,7 +251,16 @@ class ReferenceTest(TestCase):
         self.assertEqual(features, 3_291)
         self.assertEqual(set(events.values()), {64})
 
+    def test_schema_of_unimixer(self):
+        schema = paper_schema("unimixer")
+        self.assertTrue(schema.is_adapted)
+        self.assertEqual(schema, ku.Schema.from_json(schema.to_json()))
+        features, _, events = widths(schema)
+        self.assertEqual(features + 2 * 64, 1_496)
+        self.assertEqual(set(events.values()), {96})
+
     @parameterized.parameters(
+        ("unimixer_tiny", "is_back_logit"),
         ("hyformer_tiny", "click_logit"),
         ("longer_rankmixer_tiny", "click_logit"),
         ("rankmixer_tiny", "finish_logit"),

@@ -21,6 +21,12 @@ EXEMPT = {
     "rankmixer_tiny": {
         "key_value_modes": "it pools histories and has no keys and values",
     },
+    "unimixer_tiny": {
+        "key_value_modes": "it pools histories, unless they are decoded",
+    },
+    "unimixer_lite_tiny": {
+        "key_value_modes": "it pools histories, unless they are decoded",
+    },
 }
 
 

@@ -16,7 +16,7 @@ from tests.small_log import small_batch
 from tests.small_log import small_schema
 
 
-def main(mode, folder):
+def main(mode, folder, name):
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(
         cpu, [tf.config.LogicalDeviceConfiguration()] * 2
@@ -30,7 +30,7 @@ def main(mode, folder):
     data = tf.data.Dataset.from_tensor_slices((inputs, labels, weights))
     with scope:
         keras.utils.set_random_seed(0)
-        model = ku.applications.load("mixformer_tiny", schema)
+        model = ku.applications.load(name, schema)
         optimizer = ku.optimizers.TwoGroupOptimizer(
             keras.optimizers.SGD(0.1), ku.optimizers.RowAdagrad(0.1)
         )
@@ -38,7 +38,7 @@ def main(mode, folder):
     history = model.fit(data.batch(8), epochs=2, verbose=0).history
     results = {w.path: w.numpy() for w in model.weights}
     results |= {f"history/{key}": value for key, value in history.items()}
-    np.savez(f"{folder}/{mode}.npz", **results)
+    np.savez(f"{folder}/{name}_{mode}.npz", **results)
 
 
 if __name__ == "__main__":

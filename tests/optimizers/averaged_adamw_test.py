@@ -33,6 +33,16 @@ class AveragedAdamWTest(TestCase):
         first = float(np.mean(y**2))
         self.assertLess(model.evaluate(x, y, verbose=0), 0.1 * first)
 
+    def test_mixing_logits_do_not_decay(self):
+        optimizer = optimizers.AveragedAdamW(0.1, weight_decay=0.5)
+        names = ("kernel", "local_logits", "global_left")
+        variables = [keras.Variable(np.ones(2), name=n) for n in names]
+        optimizer.build(variables)
+        optimizer.apply([np.zeros(2, "float32")] * 3, variables)
+        self.assertAllClose(variables[0], [0.95, 0.95])
+        self.assertAllClose(variables[1], [1.0, 1.0])
+        self.assertAllClose(variables[2], [1.0, 1.0])
+
     def test_config(self):
         optimizer = optimizers.AveragedAdamW(0.1, ema_momentum=0.5)
         copy = keras.saving.deserialize_keras_object(

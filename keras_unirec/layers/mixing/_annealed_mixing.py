@@ -6,6 +6,10 @@ from keras import ops
 from keras_unirec.layers.mixing._sinkhorn import sinkhorn
 
 
+# What follows learns with matrices that stay (`docs/unimixer.md`).
+ANNEALED_SHARE = 0.2
+
+
 class AnnealedMixing(keras.layers.Layer):
     """Mixes blocks of the flattened tokens by two kinds of matrices.
 
@@ -22,7 +26,7 @@ class AnnealedMixing(keras.layers.Layer):
         start_temperature=1.0,
         end_temperature=0.05,
         anneal_steps=None,
-        stddev=1.0,
+        stddev=0.3,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -63,7 +67,7 @@ class AnnealedMixing(keras.layers.Layer):
         self.num_blocks = width // self.block_size
         # Where the annealing is; saved with the weights.
         self.step = self._counter("step", 0)
-        self.total_steps = self._counter("total_steps", self.anneal_steps or 0)
+        self.planned_steps = self._counter("planned_steps", self.anneal_steps or 0)
         self._build_logits()
 
     def _counter(self, name, value):
@@ -87,29 +91,30 @@ class AnnealedMixing(keras.layers.Layer):
             autocast=False,  # Sinkhorn needs float32.
         )
 
-    def plan(self, total_steps):
-        """Anneals over this many training steps, unless it already does.
+    def plan(self, run_steps):
+        """Anneals over the first fifth of a run, unless it already does.
 
         `RankingModel.fit` calls it with the steps of the run. The first plan
         counts, so that a second `fit` goes on where the first one ended; the
         argument `anneal_steps` is a plan.
 
         Args:
-            total_steps: int.
+            run_steps: int.
         """
         if not self.planned:
-            self.total_steps.assign(float(total_steps))
+            steps = max(1, round(ANNEALED_SHARE * run_steps))
+            self.planned_steps.assign(float(steps))
 
     @property
     def planned(self):
         """bool. Whether it is known over how many steps to anneal."""
-        return float(ops.convert_to_numpy(self.total_steps)) > 0
+        return float(ops.convert_to_numpy(self.planned_steps)) > 0
 
     def temperature(self):
         """The temperature of the current step: a float32 scalar."""
-        share = ops.minimum(self.step / ops.maximum(self.total_steps, 1.0), 1.0)
+        share = ops.minimum(self.step / ops.maximum(self.planned_steps, 1.0), 1.0)
         # Without a plan it stays where it is.
-        share = ops.where(self.total_steps > 0, share, 0.0)
+        share = ops.where(self.planned_steps > 0, share, 0.0)
         fall = self.start_temperature - self.end_temperature
         return self.start_temperature - fall * share
 

@@ -18,10 +18,11 @@ class UniMixing(AnnealedMixing):
     `HeadMixing` of `T` tokens is the case where `B = D / T`, every `B_n` is
     the identity and `G` is one fixed permutation.
 
-    What the paper leaves open: the number of iterations; symmetry is restored
-    after Sinkhorn too; at initialization the logits have a standard deviation
-    of 1, with which a matrix starts neither uniform, as it does near 0, nor
-    as good as fixed (`docs/unimixer.md` measures it).
+    What the paper leaves open: the number of iterations; over how many steps
+    the temperature falls; symmetry is restored after Sinkhorn too; at
+    initialization the logits have a standard deviation of 0.3, with which a
+    matrix starts neither uniform, at the end of the annealing, nor as good as
+    fixed (`docs/unimixer.md` measures it).
 
     Args:
         block_size: int. B; it divides `num_tokens * dim`. The paper's sizes
@@ -36,11 +37,11 @@ class UniMixing(AnnealedMixing):
         end_temperature: float. Equal to `start_temperature`, it is the
             ablation "w/o temperature coefficient". Defaults to `0.05`.
         anneal_steps: int or None. Training steps over which the temperature
-            falls linearly. Defaults to `None`: the steps of the first `fit`
-            of a `RankingModel`, or what `plan` is told; until then the
-            temperature stays.
+            falls linearly. Defaults to `None`: the first fifth of the first
+            `fit` of a `RankingModel`, or of what `plan` is told; until then
+            the temperature stays.
         stddev: float. Standard deviation of the logits at initialization.
-            Defaults to `1.0`.
+            Defaults to `0.3`.
 
     Input shape:
         `(..., num_tokens, dim)`

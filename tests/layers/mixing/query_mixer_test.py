@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 
 from keras_unirec import layers
@@ -115,9 +116,38 @@ class QueryMixerTest(TestCase):
         copy.set_weights(layer.get_weights())
         self.assertAllClose(copy(x), outputs)
 
+    def test_mixers_by_name(self):
+        x = np.random.default_rng(0).normal(size=(2, 3, 4, 8))
+        x = x.astype("float32")
+        for name, cls in (
+            ("head_mixing", layers.HeadMixing),
+            ("self_attention", layers.TokenSelfAttention),
+            ("heterogeneous_attention", layers.HeterogeneousAttention),
+            ("fm", layers.FMMixing),
+            ("uni_mixing", layers.UniMixing),
+            ("uni_mixing_lite", layers.UniMixingLite),
+            ("identity", keras.layers.Activation),
+        ):
+            layer = layers.QueryMixer(5, mixer=name, feed_forward=None)
+            outputs = layer(x)
+            self.assertIs(type(layer.mixer), cls)
+            mixed = to_numpy(layer.mixer(rms_norm(x).astype("float32")))
+            self.assertAllClose(outputs, mixed + x, atol=1e-5)
+            copy = layers.QueryMixer.from_config(layer.get_config())
+            self.assertIs(type(copy.mixer), cls)
+        with self.assertRaisesRegex(ValueError, "residual around the mixer"):
+            layer = layers.QueryMixer(5, mixer=layers.HeadMixing(2))
+            layer.build(x.shape)
+
     def test_candidates_are_independent(self):
         x = np.random.default_rng(0).normal(size=(2, 3, 4, 8))
-        for mixer in ("head_mixing", layers.TokenSelfAttention(2)):
+        for mixer in (
+            "head_mixing",
+            "heterogeneous_attention",
+            "fm",
+            "uni_mixing",
+            layers.TokenSelfAttention(2),
+        ):
             layer = layers.QueryMixer(5, mixer=mixer)
             outputs = layer(x)
             flat = layer(x.reshape(6, 1, 4, 8))

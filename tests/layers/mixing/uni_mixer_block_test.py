@@ -36,7 +36,7 @@ class UniMixerBlockTest(TestCase):
         layer = layers.UniMixerBlock(5)
         layer.build(x.shape)
         randomize_weights(layer)
-        layer.mixer.total_steps.assign(0.0)
+        layer.mixer.planned_steps.assign(0.0)
         local, mixing = (to_numpy(m) for m in layer.mixer.matrices())
         v = normalize(x + uni_mixing(x, local, mixing), layer.mixer_norm)
         self.assertAllClose(layer(x), swiglu(v, layer.network), atol=1e-4)

@@ -21,7 +21,7 @@ class UniMixingTest(TestCase):
             ({"block_size": 64}, 64 * 64 + 1),
             ({"shared_local": True}, 4 * 4 + 16 * 16),
             ({"symmetric": False, "num_iterations": 3}, 16 * 4 * 4 + 16 * 16),
-            ({"anneal_steps": 10, "stddev": 0.5}, 16 * 4 * 4 + 16 * 16),
+            ({"anneal_steps": 10, "stddev": 1.0}, 16 * 4 * 4 + 16 * 16),
         ):
             with self.subTest(**init_kwargs):
                 self.run_layer_test(
@@ -89,15 +89,15 @@ class UniMixingTest(TestCase):
     def test_starts_between_uniform_and_fixed(self):
         """The number of blocks that a block reads, as exp(entropy)."""
         layer = layers.UniMixing(block_size=4)
-        layer.build((None, 16, 32))  # 128 blocks
+        layer.build((None, 64, 64))  # 1,024 blocks
 
         def reads(temperature):
             matrix = to_numpy(layer.matrices(temperature)[1])
             log = np.log(np.maximum(matrix, 1e-30))
             return np.exp(-(matrix * log).sum(-1)).mean()
 
-        self.assertBetween(reads(1.0), 80, 115)
-        self.assertBetween(reads(0.05), 1.2, 4)
+        self.assertBetween(reads(1.0), 950, 1_015)
+        self.assertBetween(reads(0.05), 8, 60)
 
     def test_anneals_by_training_steps(self):
         x = np.ones((2, 4, 8), "float32")
@@ -128,15 +128,15 @@ class UniMixingTest(TestCase):
         layer.step.assign(3.0)
         self.assertFalse(layer.planned)
         self.assertAllClose(layer.temperature(), 0.5)
-        layer.plan(10)
+        layer.plan(50)  # A fifth of them.
         self.assertTrue(layer.planned)
         self.assertAllClose(layer.temperature(), 0.5 - 0.45 * 0.3)
-        layer.plan(100)
+        layer.plan(500)
         self.assertAllClose(layer.temperature(), 0.5 - 0.45 * 0.3)
         layer = layers.UniMixing(anneal_steps=5)
         layer.build((None, 4, 8))
         layer.plan(10)
-        self.assertAllClose(layer.total_steps, 5)
+        self.assertAllClose(layer.planned_steps, 5)
 
     def test_the_temperature_is_saved(self):
         inputs = keras.Input((4, 8))

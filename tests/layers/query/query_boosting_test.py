@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 
 from keras_unirec import layers
@@ -47,6 +48,22 @@ class QueryBoostingTest(TestCase):
         layer = make_layer()
         expected = q + per_token_ffn(head_mixing(q), layer.network)
         self.assertAllClose(layer(q), expected, atol=1e-5)
+
+    def test_reverts_another_number_of_heads(self):
+        """TokenMixer-Large: mix to H tokens, networks, revert, residual."""
+        q = make_inputs()
+        layer = make_layer(mixer=layers.HeadMixing(2))
+        self.assertEqual(tuple(layer.network.up_kernel.shape), (2, 16, 5))
+        mixed = np.stack(
+            [q[..., 4 * h : 4 * h + 4].reshape(2, 3, 16) for h in range(2)],
+            axis=-2,
+        )
+        refined = per_token_ffn(mixed, layer.network)
+        pieces = refined.reshape(2, 3, 2, 4, 4)
+        reverted = np.swapaxes(pieces, -2, -3).reshape(SHAPE)
+        self.assertAllClose(layer(q), q + reverted, atol=1e-5)
+        with self.assertRaisesRegex(ValueError, "or have a method `revert`"):
+            make_layer(mixer=keras.layers.Reshape((3, 2, 16)))
 
     def test_norms_and_ablations(self):
         q = make_inputs()
