@@ -42,7 +42,7 @@ def gelu(x):
 
 def swiglu(x, layer):
     """Eq. 4, 5, 9: one network for all positions, or one for each head."""
-    gate, up = np.split(to_numpy(layer.gate_up_kernel), 2, axis=-1)
+    gate, up = to_numpy(layer.gate_kernel), to_numpy(layer.up_kernel)
     down = to_numpy(layer.down_kernel)
     if layer.num_heads is None:
         return _swiglu(x, gate, up, down)

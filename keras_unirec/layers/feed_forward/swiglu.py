@@ -8,9 +8,9 @@ from keras_unirec.layers._glorot import glorot
 class SwiGLU(keras.layers.Layer):
     """Gated feed-forward network `(SiLU(x W_g) * (x W_u)) W_d`, no biases.
 
-    `W_g` and `W_u` are the halves of one kernel. With `num_heads`, every head
-    has its own weights: the kernels are stacked to `(num_heads, dim, ...)`.
-    Each matrix is initialized as such, whatever it is stacked with.
+    With `num_heads`, every head has its own weights: the kernels are stacked to
+    `(num_heads, dim, ...)`. Each matrix is initialized as such, whatever it is
+    stacked with.
 
     Args:
         hidden_dim: int. Width between the two projections.
@@ -68,10 +68,15 @@ class SwiGLU(keras.layers.Layer):
             self.scale = self.add_weight(
                 name="scale", shape=(dim,), initializer="ones"
             )
-        self.gate_up_kernel = self.add_weight(
-            name="gate_up_kernel",
-            shape=(*heads, dim, 2 * self.hidden_dim),
-            initializer=glorot(dim, self.hidden_dim),
+        # Not halves of one kernel: cutting it, or what it gives, is a copy,
+        # and the gradient would copy the halves back.
+        self.gate_kernel, self.up_kernel = (
+            self.add_weight(
+                name=f"{name}_kernel",
+                shape=(*heads, dim, self.hidden_dim),
+                initializer=glorot(dim, self.hidden_dim),
+            )
+            for name in ("gate", "up")
         )
         self.down_kernel = self.add_weight(
             name="down_kernel",
@@ -89,13 +94,11 @@ class SwiGLU(keras.layers.Layer):
         return ops.reshape(ops.transpose(x, (1, 0, 2)), ops.shape(inputs))
 
     def _network(self, x):
-        kernel = self.gate_up_kernel
+        gate_kernel, up_kernel = self.gate_kernel, self.up_kernel
         if self.input_scale:
-            kernel = kernel * ops.expand_dims(self.scale, -1)
-        # Two products: cutting one result in halves would copy it, and its
-        # gradient would copy the halves back.
-        gate = ops.matmul(x, kernel[..., : self.hidden_dim])
-        up = ops.matmul(x, kernel[..., self.hidden_dim :])
+            scale = ops.expand_dims(self.scale, -1)
+            gate_kernel, up_kernel = gate_kernel * scale, up_kernel * scale
+        gate, up = ops.matmul(x, gate_kernel), ops.matmul(x, up_kernel)
         return ops.matmul(ops.silu(gate) * up, self.down_kernel)
 
     def compute_mask(self, inputs, mask=None):

@@ -1,7 +1,5 @@
 """Matrices whose rows and columns sum to one, from free logits."""
 
-import math
-
 from keras import ops
 
 
@@ -44,11 +42,12 @@ def sinkhorn(logits, temperature, num_iterations, symmetric=True):
 
 
 def _normalized(logits, transposed, num_iterations):
-    """The transpose `P` of the normalized `exp(logits)`.
+    """The transpose of the normalized `exp(logits)`.
 
-    An iteration is `u = 1 / (P^T v)`, then `v = 1 / (P u)`. The gradient to
-    `P` is a sum of outer products, one for each half; here it is one product
-    of matrices, and taken to `log P`, where nothing is large.
+    With `P` for that of the first iteration, the others are `u = 1 / (v P)`,
+    `v = 1 / (P u)`. The gradient to `P` is a sum of outer products, one for
+    each half; here it is one product of matrices, and taken to `log P`, where
+    nothing is large.
     """
 
     @ops.custom_gradient
@@ -56,75 +55,54 @@ def _normalized(logits, transposed, num_iterations):
         rows = ops.softmax(logits, axis=-1)
         # logsumexp, from an element of the softmax that is surely not 0.
         log_sums = ops.max(logits, axis=-1) - ops.log(ops.max(rows, axis=-1))
-        matrices = [ops.softmax(transposed - log_sums[..., None, :], axis=-1)]
-        scales = []
-        for length in _parts(num_iterations - 1, logits.shape[-1]):
-            us, vs = _scales(matrices[-1], length)
-            scales.append((us, vs))
-            scaled = matrices[-1] * us[-1][..., None, :]
-            matrices.append(scaled * vs[-1][..., :, None])
+        p = ops.softmax(transposed - log_sums[..., None, :], axis=-1)
+        p_transposed = _transpose(p)
+        us, vs = [ops.ones_like(log_sums)], [ops.ones_like(log_sums)]
+        for _ in range(num_iterations - 1):
+            u = 1.0 / _times(vs[-1], p)
+            # In matrices without a permutation the scales never converge:
+            # those that would leave float32 stay where they are.
+            us.append(ops.clip(u, 1e-17, 1e17))
+            vs.append(1.0 / _times(us[-1], p_transposed))
+        scaled = p * us[-1][..., None, :] * vs[-1][..., :, None]
 
         def gradient(*args, upstream=None):
             (upstream,) = args if upstream is None else (upstream,)
-            by_log = upstream * matrices[-1]
-            for p, (us, vs) in zip(reversed(matrices[:-1]), reversed(scales)):
-                by_log = by_log + _by_scales(p, us, vs, by_log)
+            by_log = upstream * scaled
+            if num_iterations > 1:
+                by_u, by_v = ops.sum(by_log, axis=-2), ops.sum(by_log, axis=-1)
+                lefts, rights = _by_scales(p, p_transposed, us, vs, by_u, by_v)
+                by_log = by_log + p * ops.matmul(_transpose(lefts), rights)
             by_sums = ops.sum(by_log, axis=-1, keepdims=True)
-            by_transposed = by_log - matrices[0] * by_sums
+            by_transposed = by_log - p * by_sums
             by_log_sums = -ops.sum(by_transposed, axis=-2)
             return rows * by_log_sums[..., None], by_transposed
 
-        return matrices[-1], gradient
+        return scaled, gradient
 
     return normalize(logits, transposed)
 
 
-def _parts(num_iterations, n):
-    """Lengths of the parts after which the scales start from 1 again.
+def _by_scales(p, p_transposed, us, vs, by_u, by_v):
+    """Through `us` and `vs`: factors `(..., k, n)` of the gradient to `p`.
 
-    An iteration multiplies a scale by at most `n`: row sums are between
-    `1 / n` and `n` after the first iteration, and no later one leads out of
-    the range of those before it. float32 holds `1e36`.
+    `by_u` and `by_v` are the gradients to the logarithms of the last scales.
     """
-    longest = max(1, int(36 / math.log10(max(n, 2))))
-    num_parts = -(-num_iterations // longest)
-    for i in range(num_parts):
-        yield (num_iterations + i) // num_parts
-
-
-def _scales(p, num_iterations):
-    """The `u` and the `v` of all iterations; the first `v` is 1."""
-    us, vs = [], [ops.ones_like(p[..., 0])]
-    for _ in range(num_iterations):
-        us.append(1.0 / _times(_transpose(p), vs[-1]))
-        vs.append(1.0 / _times(p, us[-1]))
-    return us, vs
-
-
-def _by_scales(p, us, vs, by_log):
-    """The gradient to the logarithm of `p` through `us` and `vs`.
-
-    `by_log` is the gradient to the logarithm of `diag(v) p diag(u)`.
-    """
-    by_log_u = ops.sum(by_log, axis=-2)
-    by_log_v = ops.sum(by_log, axis=-1)
     lefts, rights = [], []
-    for u, v, v_before in zip(us[::-1], vs[:0:-1], vs[-2::-1]):
-        by_v_sums = -by_log_v * v
-        by_log_u = by_log_u + _times(_transpose(p), by_v_sums) * u
-        by_u_sums = -by_log_u * u
-        by_log_v = _times(p, by_u_sums) * v_before
-        by_log_u = 0.0  # An earlier u acts through its v alone.
-        lefts += [by_v_sums, v_before]
-        rights += [u, by_u_sums]
-    outer = ops.matmul(ops.stack(lefts, axis=-1), ops.stack(rights, axis=-2))
-    # Scales may be huge where nothing is: 0 times infinity.
-    return ops.where(p > 1e-30, p * outer, 0.0)
+    for i in reversed(range(1, len(us))):
+        by_v_sums = -by_v * vs[i]
+        by_u = by_u + _times(by_v_sums, p) * us[i]
+        by_u_sums = -by_u * us[i]
+        by_v = _times(by_u_sums, p_transposed) * vs[i - 1]
+        by_u = 0.0  # An earlier u acts through its v alone.
+        lefts += [by_v_sums, vs[i - 1]]
+        rights += [us[i], by_u_sums]
+    return ops.stack(lefts, axis=-2), ops.stack(rights, axis=-2)
 
 
-def _times(matrices, vectors):
-    """`(..., n, n)` by `(..., n)`."""
-    return ops.matmul(matrices, vectors[..., None])[..., 0]
+def _times(vectors, matrices):
+    """`(..., n)` by `(..., n, n)`: rows are read in the order of memory."""
+    return ops.matmul(vectors[..., None, :], matrices)[..., 0, :]
 
 
 def _transpose(matrices):
