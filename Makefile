@@ -70,4 +70,4 @@ notebooks: $(VENV)/.dev-installed
 	KERAS_BACKEND=tensorflow $(BIN)/python tutorials/build.py
 
 clean:
-	rm -rf $(VENV) demo_output tutorials/quickstart_output
+	rm -rf $(VENV) demo_output tutorials/*_output

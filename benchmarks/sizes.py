@@ -2,8 +2,8 @@
 
     python benchmarks/sizes.py --out benchmarks/results/sizes.json
 
-Counts HyFormer's Tables 1 and 2 and RankMixer's sizes, on the reference
-schemas and in the units of the papers, beside what they print. No weight is
+Counts HyFormer's Tables 1 and 2, RankMixer's sizes and UniMixer's Tables 2 to
+4, on the reference schemas and in the units of the papers, beside what they print. No weight is
 allocated; a row takes a few seconds.
 """
 
@@ -83,33 +83,61 @@ TABLES = {
         ("RankMixer-100M", "rankmixer_100m", {}, 107, 233),
         ("RankMixer-1B", "rankmixer_1b", {}, 1_100, 2_106),
     ],
+    "unimixer_table_2": [
+        ("UniMixer, 2 blocks", "unimixer_67m", {}, 67.5, 2.07),
+        ("UniMixer, 2 blocks, wider", "unimixer_101m", {}, 101.5, 2.50),
+        ("Lite, 2 blocks", "unimixer_lite_42m", {}, 42.4, 2.17),
+        ("Lite, 2 blocks, wider", "unimixer_lite_76m", {}, 76.2, 2.60),
+        ("Lite, 4 blocks", "unimixer_lite_38m", {}, 38.2, 1.26),
+        ("Lite, 4 blocks, wider", "unimixer_lite_84m", {}, 84.5, 4.24),
+    ],
+    "unimixer_table_3": [("UniMixer", "unimixer_6m", {}, 6.57, None)],
+    "unimixer_table_4": [
+        ("RankMixer, 2 blocks", "rankmixer_4m", {}, 4.44, 0.056),
+        ("RankMixer, 4 blocks", "rankmixer_4m", {"num_layers": 4}, 8.66, 0.108),
+        ("Lite, 2 blocks", "unimixer_lite_5m", {}, 4.968, 0.161),
+        ("Lite, 8 bases", "unimixer_lite_5m", {"num_bases": 8}, 4.98, None),
+        ("Lite, 4 blocks", "unimixer_lite_5m", {"num_layers": 4}, 9.72, 0.316),
+        ("Lite, 8 blocks", "unimixer_lite_5m", {"num_layers": 8}, 19.21, 0.629),
+    ],
 }
 # Of `Profile.paper_units`: the key, and what it is.
 UNITS = {
     "hyformer_table_1": ("hyformer", "TFLOPs"),
     "hyformer_table_2": ("hyformer", "TFLOPs"),
     "rankmixer_table_1": ("mixformer", "GFLOPs"),
+    "unimixer_table_2": ("unimixer", "TFLOPs"),
+    "unimixer_table_3": ("unimixer", "TFLOPs"),
+    "unimixer_table_4": ("unimixer", "TFLOPs"),
 }
 
 
 def count(table, row, model, options, parameters, flops):
     unit, name = UNITS[table]
     lengths = LENGTHS if unit == "hyformer" else None
-    result = profile(model, history_length=lengths, **options)
+    # Mixing matrices are computed once a batch.
+    batch_size = 2_048 if unit == "unimixer" else 1
+    result = profile(
+        model, batch_size=batch_size, history_length=lengths, **options
+    )
     ours = result.paper_units()[unit]
+    paper = ""
+    if flops is not None:
+        paper = f"(paper {flops:5,}, {ours / flops - 1:+6.1%})"
     print(
-        f"{row:40} {result.dense_parameters / 1e6:8,.1f}M "
+        f"{row:40} {result.dense_parameters / 1e6:8,.2f}M "
         f"(paper {parameters:5,}M, "
         f"{result.dense_parameters / 1e6 / parameters - 1:+6.1%})  "
-        f"{ours:8,.2f} {name} (paper {flops:5,}, {ours / flops - 1:+6.1%})",
+        f"{ours:8,.3f} {name} {paper}",
         flush=True,
     )
     counts = {
         "row": row,
+        "batch_size": batch_size,
         "model": model,
         "options": options,
         "parameters": result.dense_parameters,
-        "paper_parameters": parameters * 1_000_000,
+        "paper_parameters": round(parameters * 1_000_000),
         "flops": ours,
         "paper_flops": flops,
         "unit": name,
@@ -118,7 +146,7 @@ def count(table, row, model, options, parameters, flops):
 
 
 def parts(result):
-    """Of one sample, forward, 2 per multiply-accumulate."""
+    """Of the batch, forward, 2 per multiply-accumulate."""
     return [
         {
             "part": part.name,

@@ -261,9 +261,7 @@ class UniMixerBlocks(Blocks):
         n = args.tokens * args.dim // args.block_size
         local, mixing = n * args.block_size**2, n**2
         scales = 2 * (args.iterations - 1) * (local + mixing)
-        return args.layers * (
-            args.bases * local + args.rank * mixing + scales
-        )
+        return args.layers * (args.bases * local + args.rank * mixing + scales)
 
 
 MODELS = {

@@ -196,7 +196,7 @@ def paper_schema(name="mixformer"):
 
     Reference: [MixFormer](https://arxiv.org/abs/2602.14110), 3.2, 4.1;
     [HyFormer](https://arxiv.org/abs/2601.12681), 4.1.1, 4.3.2;
-    [UniMixer](https://arxiv.org/abs/2604.00590), 4.1
+    [UniMixer](https://arxiv.org/abs/2604.00590)
     """
     if name not in _SCHEMAS:
         raise ValueError(

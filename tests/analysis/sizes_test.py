@@ -137,7 +137,6 @@ class ClosedFormTest(TestCase):
         result = profile(model, batch_size=3, candidates=2)
         self.assertEqual(by_part(result, expected), expected)
 
-
     @parameterized.parameters(
         ("unimixer_tiny", {}),
         ("unimixer_tiny", {"block_size": 8, "num_iterations": 3}),

@@ -81,6 +81,46 @@ class ExportTest(TestCase):
                     served[f"{half}/{label}"][:, 0], expected[label], atol=1e-5
                 )
 
+    def test_mixing_matrices_are_constants(self):
+        """No Sinkhorn iteration is served, at the temperature of the model."""
+        import tensorflow as tf
+
+        frame = small_frame()
+        schema = small_schema(frame)
+        model = ku.applications.load("unimixer_tiny", schema, anneal_steps=4)
+        for mixing in model.mixings:
+            mixing.step.assign(3.0)
+        expected = ku.predict(model, frame)
+        served = self.serve(model, ku.serving.raw_inputs(frame, schema))
+        for label in schema.label_names:
+            self.assertAllClose(
+                served[f"whole/{label}"][:, 0], expected[label], atol=1e-5
+            )
+        # The model itself goes on training.
+        before = model.mixings[0].matrices()[1]
+        model.mixings[0].step.assign(4.0)
+        change = model.mixings[0].matrices()[1] - before
+        self.assertGreater(float(keras.ops.max(keras.ops.abs(change))), 1e-3)
+
+        folder = self.get_temp_dir()
+        model.export(f"{folder}/1")
+        signatures = tf.saved_model.load(f"{folder}/1").signatures
+        for name in ("serving_default", "score_items"):
+            operations = [
+                operation
+                for operation in signatures[name].graph.get_operations()
+                if "/mixer/" in operation.name
+            ]
+            types = {operation.type for operation in operations}
+            self.assertTrue(types & {"BatchMatMulV2", "MatMul"}, types)
+            # What logits and iterations would need.
+            self.assertFalse(
+                types & {"Softmax", "Log", "Reciprocal", "RealDiv", "Max"}
+            )
+            self.assertFalse(types & {"ReadVariableOp", "AssignVariableOp"})
+            products = [o for o in operations if "MatMul" in o.type]
+            self.assertEqual(len(products), 2 * model.num_layers)
+
     def test_state_goes_on_by_name(self):
         # A signature allows fewer characters than the names of histories.
         frame = small_frame()

@@ -67,7 +67,9 @@ class AnnealedMixing(keras.layers.Layer):
         self.num_blocks = width // self.block_size
         # Where the annealing is; saved with the weights.
         self.step = self._counter("step", 0)
-        self.planned_steps = self._counter("planned_steps", self.anneal_steps or 0)
+        self.planned_steps = self._counter(
+            "planned_steps", self.anneal_steps or 0
+        )
         self._build_logits()
 
     def _counter(self, name, value):
@@ -112,7 +114,9 @@ class AnnealedMixing(keras.layers.Layer):
 
     def temperature(self):
         """The temperature of the current step: a float32 scalar."""
-        share = ops.minimum(self.step / ops.maximum(self.planned_steps, 1.0), 1.0)
+        share = ops.minimum(
+            self.step / ops.maximum(self.planned_steps, 1.0), 1.0
+        )
         # Without a plan it stays where it is.
         share = ops.where(self.planned_steps > 0, share, 0.0)
         fall = self.start_temperature - self.end_temperature

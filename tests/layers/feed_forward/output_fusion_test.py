@@ -10,9 +10,9 @@ from tests.test_case import TestCase
 class OutputFusionTest(TestCase):
     def test_basics(self):
         for init_kwargs, num_weights, num_parameters in (
-            ({}, 3, 4 * 3 * 8 * 5 + 8),
-            ({"per_head": False}, 3, 3 * 8 * 5 + 8),
-            ({"norm": "post_layer"}, 4, 4 * 3 * 8 * 5 + 16),
+            ({}, 4, 4 * 3 * 8 * 5 + 8),
+            ({"per_head": False}, 4, 3 * 8 * 5 + 8),
+            ({"norm": "post_layer"}, 5, 4 * 3 * 8 * 5 + 16),
         ):
             with self.subTest(**init_kwargs):
                 self.run_layer_test(

@@ -15,7 +15,7 @@ class SwiGLUTest(TestCase):
                     init_kwargs={"hidden_dim": 5, "num_heads": num_heads},
                     input_shape=(2, 3, 4, 8),
                     expected_output_shape=(2, 3, 4, 8),
-                    expected_num_trainable_weights=2,
+                    expected_num_trainable_weights=3,
                     expected_num_parameters=copies * 3 * 8 * 5,
                 )
 
@@ -33,7 +33,7 @@ class SwiGLUTest(TestCase):
             init_kwargs={"hidden_dim": 5, "input_scale": True},
             input_shape=(2, 3, 8),
             expected_output_shape=(2, 3, 8),
-            expected_num_trainable_weights=3,
+            expected_num_trainable_weights=4,
             expected_num_parameters=3 * 8 * 5 + 8,
         )
         x = np.random.default_rng(0).normal(size=(2, 4, 8))

@@ -10,9 +10,9 @@ from tests.test_case import TestCase
 class HistoryEncoderTest(TestCase):
     def test_basics(self):
         for norm, num_weights in (
-            ("pre_rms", 3),
-            ("post_layer", 4),
-            (None, 2),
+            ("pre_rms", 4),
+            ("post_layer", 5),
+            (None, 3),
         ):
             with self.subTest(norm=norm):
                 self.run_layer_test(
@@ -21,7 +21,7 @@ class HistoryEncoderTest(TestCase):
                     input_shape=(2, 3, 8),
                     expected_output_shape=(2, 3, 8),
                     expected_num_trainable_weights=num_weights,
-                    expected_num_parameters=3 * 8 * 5 + 8 * (num_weights - 2),
+                    expected_num_parameters=3 * 8 * 5 + 8 * (num_weights - 3),
                 )
 
     def test_equals_the_paper(self):

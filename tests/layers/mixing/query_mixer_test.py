@@ -17,11 +17,11 @@ class QueryMixerTest(TestCase):
     def test_basics(self):
         network = 3 * 4 * 8 * 5 + 8
         for init_kwargs, num_weights, num_parameters in (
-            ({}, 4, 8 + network),
-            ({"mixer": None}, 3, network),
+            ({}, 5, 8 + network),
+            ({"mixer": None}, 4, network),
             ({"feed_forward": None}, 1, 8),
             ({"mixer": None, "feed_forward": None}, 0, 0),
-            ({"norm": "post_layer"}, 6, 16 + network + 8),
+            ({"norm": "post_layer"}, 7, 16 + network + 8),
             (
                 {"feed_forward": "gelu", "norm": None},
                 4,
@@ -108,7 +108,7 @@ class QueryMixerTest(TestCase):
         p = to_numpy(mixer(rms_norm(x))) + x
         expected = swiglu(rms_norm(p), layer.network) + p
         self.assertAllClose(outputs, expected, atol=1e-5)
-        self.assertEqual(len(layer.weights), 4 + 4)
+        self.assertEqual(len(layer.weights), 5 + 4)
 
         copy = layers.QueryMixer.from_config(layer.get_config())
         self.assertIsInstance(copy.mixer, layers.TokenSelfAttention)

@@ -15,10 +15,10 @@ class UniMixerBlockTest(TestCase):
     def test_basics(self):
         network = 3 * 4 * 8 * 5
         for init_kwargs, num_weights, num_parameters in (
-            ({}, 5, network + 8 + 8 * 16 + 64 + 2),
-            ({"mixer": "uni_mixing_lite"}, 7, network + 8 + 64 + 32 + 16 + 2),
-            ({"mixer": "identity"}, 3, network + 8),
-            ({"mixer": None}, 2, network),
+            ({}, 6, network + 8 + 8 * 16 + 64 + 2),
+            ({"mixer": "uni_mixing_lite"}, 8, network + 8 + 64 + 32 + 16 + 2),
+            ({"mixer": "identity"}, 4, network + 8),
+            ({"mixer": None}, 3, network),
             ({"mixer": "fm", "feed_forward": "gelu"}, 6, 8 + 32 + 372),
         ):
             with self.subTest(**init_kwargs):

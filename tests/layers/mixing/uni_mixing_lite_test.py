@@ -18,7 +18,8 @@ class UniMixingLiteTest(TestCase):
             with self.subTest(**init_kwargs):
                 self.run_layer_test(
                     layers.UniMixingLite,
-                    init_kwargs=init_kwargs,
+                    # Few iterations are quick to trace.
+                    init_kwargs={"num_iterations": 3, **init_kwargs},
                     input_shape=(2, 3, 4, 16),
                     expected_output_shape=(2, 3, 4, 16),
                     expected_num_trainable_weights=4,

@@ -30,7 +30,7 @@ class QueryBoostingTest(TestCase):
         swiglu = 4 * 3 * 8 * 5
         for init_kwargs, num_weights, num_parameters in (
             ({}, 4, gelu),
-            ({"feed_forward": "swiglu", "norm": "post_layer"}, 4, swiglu + 16),
+            ({"feed_forward": "swiglu", "norm": "post_layer"}, 5, swiglu + 16),
         ):
             with self.subTest(**init_kwargs):
                 self.run_layer_test(
