@@ -3,8 +3,8 @@
     python benchmarks/sizes.py --out benchmarks/results/sizes.json
 
 Counts HyFormer's Tables 1 and 2, RankMixer's sizes and UniMixer's Tables 2 to
-4, on the reference schemas and in the units of the papers, beside what they print. No weight is
-allocated; a row takes a few seconds.
+4, on the reference schemas and in the units of the papers, beside what they
+print. No weight is allocated; a row takes a few seconds.
 """
 
 import argparse

@@ -25,6 +25,7 @@
 
 # %%
 import os
+import re
 
 import keras
 import matplotlib.pyplot as plt
@@ -142,13 +143,14 @@ import tensorflow as tf  # noqa: E402
 
 model.export("unimixer_output/1")
 served = tf.saved_model.load("unimixer_output/1")
-graph = served.signatures["score_items"].graph
+graph = served.signatures["score_items"].graph.as_graph_def()
 operations = [
-    operation.type
-    for operation in graph.get_operations()
-    if "/mixer/" in operation.name
+    node.op
+    for function in graph.library.function
+    for node in function.node_def
+    if re.search(r"/mixer(_\d+)?/", node.name)
 ]
-pd.Series(operations).value_counts().to_frame("operations in mixers")
+pd.Series(operations).value_counts().to_frame("operations in the mixers")
 
 # %% [markdown]
 # ## The paper's other way: two stages

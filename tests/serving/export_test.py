@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 import unittest
@@ -106,20 +107,23 @@ class ExportTest(TestCase):
         model.export(f"{folder}/1")
         signatures = tf.saved_model.load(f"{folder}/1").signatures
         for name in ("serving_default", "score_items"):
-            operations = [
-                operation
-                for operation in signatures[name].graph.get_operations()
-                if "/mixer/" in operation.name
+            functions = signatures[name].graph.as_graph_def().library.function
+            types = [
+                node.op
+                for function in functions
+                for node in function.node_def
+                if re.search(r"/mixer(_\d+)?/", node.name)
             ]
-            types = {operation.type for operation in operations}
-            self.assertTrue(types & {"BatchMatMulV2", "MatMul"}, types)
+            self.assertEqual(
+                sorted(kind for kind in types if "MatMul" in kind),
+                ["BatchMatMulV2"] * 2 + ["MatMul"] * 2,
+            )
             # What logits and iterations would need.
             self.assertFalse(
-                types & {"Softmax", "Log", "Reciprocal", "RealDiv", "Max"}
+                {"Softmax", "Log", "Reciprocal", "RealDiv", "Max", "Exp"}
+                & set(types)
             )
-            self.assertFalse(types & {"ReadVariableOp", "AssignVariableOp"})
-            products = [o for o in operations if "MatMul" in o.type]
-            self.assertEqual(len(products), 2 * model.num_layers)
+            self.assertNotIn("ReadVariableOp", types)
 
     def test_state_goes_on_by_name(self):
         # A signature allows fewer characters than the names of histories.

@@ -5,7 +5,6 @@ from keras import ops
 
 from keras_unirec.layers.mixing._sinkhorn import sinkhorn
 
-
 # What follows learns with matrices that stay (`docs/unimixer.md`).
 ANNEALED_SHARE = 0.2
 
@@ -66,17 +65,15 @@ class AnnealedMixing(keras.layers.Layer):
             )
         self.num_blocks = width // self.block_size
         # Where the annealing is; saved with the weights.
-        self.step = self._counter("step", 0)
-        self.planned_steps = self._counter(
-            "planned_steps", self.anneal_steps or 0
-        )
+        self.step = self._counter("step")
+        self.planned_steps = self._counter("planned_steps")
         self._build_logits()
 
-    def _counter(self, name, value):
+    def _counter(self, name):
         # Every replica counts its own steps, and all count the same: also
         # inside a compiled replica, which may not touch another one.
         return keras.Variable(
-            keras.initializers.Constant(value),
+            "zeros",
             shape=(),
             dtype="float32",
             trainable=False,
@@ -110,15 +107,20 @@ class AnnealedMixing(keras.layers.Layer):
     @property
     def planned(self):
         """bool. Whether it is known over how many steps to anneal."""
+        if self.anneal_steps is not None:
+            return True
         return float(ops.convert_to_numpy(self.planned_steps)) > 0
 
     def temperature(self):
         """The temperature of the current step: a float32 scalar."""
-        share = ops.minimum(
-            self.step / ops.maximum(self.planned_steps, 1.0), 1.0
-        )
-        # Without a plan it stays where it is.
-        share = ops.where(self.planned_steps > 0, share, 0.0)
+        if self.anneal_steps is not None:
+            share = ops.minimum(self.step / self.anneal_steps, 1.0)
+        else:
+            # Without a plan it stays where it is.
+            share = ops.minimum(
+                self.step / ops.maximum(self.planned_steps, 1.0),
+                ops.sign(self.planned_steps),
+            )
         fall = self.start_temperature - self.end_temperature
         return self.start_temperature - fall * share
 
