@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_unirec.analysis.plots import _finished
 from keras_unirec.analysis.plots import _pyplot
 
 
@@ -128,10 +129,4 @@ def plot_attention(maps, request=0, candidate=0, path=None):
         axis.set_yticks(range(len(labels)), labels, fontsize=7)
         axis.set_xlabel("event, oldest to newest")
         axis.set_ylabel("query" if "." not in labels[0] else "query.head")
-    if path is not None:
-        from pathlib import Path
-
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
-    plt.close(figure)  # Otherwise a notebook shows it twice.
-    return figure
+    return _finished(figure, path)

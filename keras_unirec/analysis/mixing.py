@@ -1,7 +1,9 @@
 """The learned mixing matrices of a model."""
 
+import keras
 from keras import ops
 
+from keras_unirec.analysis.plots import _finished
 from keras_unirec.analysis.plots import _pyplot
 from keras_unirec.layers.mixing._annealed_mixing import AnnealedMixing
 
@@ -22,7 +24,7 @@ def mixing_matrices(model, temperature=None):
 
     Raises:
         ValueError: If the model has no such layer, or the temperature is not
-            positive.
+            between 1e-4 and 1e4.
 
     Example:
     ```python
@@ -30,11 +32,6 @@ def mixing_matrices(model, temperature=None):
     local, mixing = matrices["blocks/block_0/mixer"]
     ```
     """
-    if temperature is not None and not temperature > 0:
-        raise ValueError(
-            "`temperature` must be positive, or None for the current one. "
-            f"Received: temperature={temperature}"
-        )
     return {
         name: tuple(
             ops.convert_to_numpy(matrices)
@@ -67,6 +64,18 @@ def plot_mixing(model, temperatures=None, num_local=4, path=None):
         ValueError: As `mixing_matrices`.
     """
     layers = _mixings(model)
+    if not isinstance(num_local, int) or num_local < 0:
+        raise ValueError(
+            "`num_local` must be an integer of at least 0. "
+            f"Received: num_local={num_local!r}"
+        )
+    if temperatures is not None and (
+        not isinstance(temperatures, (list, tuple)) or not temperatures
+    ):
+        raise ValueError(
+            "`temperatures` must be a list of numbers, or None. "
+            f"Received: temperatures={temperatures!r}"
+        )
     rows = []  # (title, local matrices, global matrix)
     for temperature in [None] if temperatures is None else temperatures:
         matrices = mixing_matrices(model, temperature)
@@ -105,24 +114,22 @@ def plot_mixing(model, temperatures=None, num_local=4, path=None):
             )
             axis.set_xticks([])
             axis.set_yticks([])
-    if path is not None:
-        from pathlib import Path
-
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
-    plt.close(figure)  # Otherwise a notebook shows it twice.
-    return figure
+    return _finished(figure, path)
 
 
 def _mixings(model):
-    layers = {
-        layer.path.removeprefix(f"{model.name}/"): layer
-        for layer in model._flatten_layers(include_self=False)
-        if isinstance(layer, AnnealedMixing)
-    }
+    layers = (
+        {}
+        if not isinstance(model, keras.Model)
+        else {
+            layer.path.removeprefix(f"{model.name}/"): layer
+            for layer in model._flatten_layers(include_self=False)
+            if isinstance(layer, AnnealedMixing)
+        }
+    )
     if not layers:
         raise ValueError(
-            "`model` must have `UniMixing` or `UniMixingLite` layers. "
-            f"Received: {type(model).__name__}, which has none"
+            "`model` must be a model with `UniMixing` or `UniMixingLite` "
+            f"layers. Received: {type(model).__name__}, which has none"
         )
     return layers

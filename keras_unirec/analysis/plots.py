@@ -66,13 +66,7 @@ def plot_history(history, path=None, reference=None):
         if steps is None:
             axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
-    if path is not None:
-        from pathlib import Path
-
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
-    plt.close(figure)  # Otherwise a notebook shows it twice.
-    return figure
+    return _finished(figure, path)
 
 
 def _plot_curve(axis, steps, values, label):
@@ -92,3 +86,19 @@ def _pyplot():
             "Plots need matplotlib: pip install 'keras_unirec[plot]'"
         ) from error
     return plt
+
+
+def _finished(figure, path):
+    """The figure, written where there is a path."""
+    if path is not None:
+        from pathlib import Path
+
+        if not str(path) or Path(path).is_dir():
+            raise ValueError(
+                "`path` must be the path of an image to write. "
+                f"Received: path={str(path)!r}"
+            )
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=120)
+    _pyplot().close(figure)  # Otherwise a notebook shows it twice.
+    return figure

@@ -1,11 +1,15 @@
 """What the families share between the embeddings and the logits."""
 
+import math
 import numbers
 
 import keras
 from keras import ops
 
 from keras_unirec import layers
+from keras_unirec.layers._checks import (
+    check_positive_integers as check_positive_integers,
+)
 from keras_unirec.layers.embedding.feature_embedding import layer_name
 from keras_unirec.layers.mixing._by_name import check_mixer
 from keras_unirec.layers.mixing._by_name import resolve_mixer
@@ -33,21 +37,11 @@ def check_schema(schema, family, histories=True):
     schema.require_adapted()
 
 
-def check_positive_integers(optional=False, **arguments):
-    for argument, value in arguments.items():
-        if optional and value is None:
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(
-                f"`{argument}` must be a positive integer. "
-                f"Received: {argument}={value!r}"
-            )
-
-
 def check_hidden_ratio(dim, **arguments):
     """A ratio of widths must leave a hidden width of at least 1."""
     for argument, value in arguments.items():
-        if not isinstance(value, numbers.Real) or not value * dim >= 0.5:
+        legal = isinstance(value, numbers.Real) and math.isfinite(value)
+        if not legal or isinstance(value, bool) or value * dim < 0.5:
             raise ValueError(
                 f"`{argument}` must be a number that gives a hidden width of "
                 f"at least 1 over a width of {dim}. "
@@ -102,10 +96,29 @@ def mixer_config(mixer):
     Args:
         mixer: Name of a mixer, a layer, the config of one, or None.
     """
-    if isinstance(mixer, dict):
-        mixer = keras.saving.deserialize_keras_object(mixer)
-    check_mixer(mixer)
-    return keras.saving.serialize_keras_object(mixer)
+    check_mixer(_layer_of(mixer))
+    if isinstance(mixer, keras.layers.Layer) and mixer.weights:
+        raise ValueError(
+            "`mixer` must be a layer without weights yet: every block gets a "
+            f"new copy. Received: mixer={mixer}, which is built"
+        )
+    config = keras.saving.serialize_keras_object(mixer)
+    _layer_of(config)  # Whether it can be copied.
+    return config
+
+
+def _layer_of(config):
+    """The layer of a config; what is none as it is."""
+    if not isinstance(config, dict):
+        return config
+    try:
+        return keras.saving.deserialize_keras_object(config)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise ValueError(
+            "`mixer` must be a layer that its config describes (registered, "
+            "if it is yours): every block gets a copy. "
+            f"Received: mixer={config}: {error}"
+        ) from error
 
 
 def mixer_layer(mixer, num_heads, dtype, **options):
@@ -119,9 +132,7 @@ def mixer_layer(mixer, num_heads, dtype, **options):
     """
     if isinstance(mixer, dict):
         config = {**mixer["config"], "name": "mixer", "dtype": dtype}
-        mixer = keras.saving.deserialize_keras_object(
-            {**mixer, "config": config}
-        )
+        mixer = _layer_of({**mixer, "config": config})
     return resolve_mixer(mixer, dtype, num_heads, **options)
 
 

@@ -26,6 +26,8 @@ _NO_MEANING = (
     "start_temperature",
     "end_temperature",
     "anneal_steps",
+    "num_iterations",
+    "stddev",
 )
 
 
@@ -57,6 +59,9 @@ class RankingModel(keras.Model):
         dtype: Dtype policy. Defaults to the global policy.
         **kwargs: `name` and `trainable` of `keras.Model`.
     """
+
+    # Arguments that a subclass takes as `**kwargs`.
+    more_arguments = ()
 
     def __init__(
         self,
@@ -194,7 +199,7 @@ class RankingModel(keras.Model):
             metrics: List of metrics (for every label) or dict of lists by
                 label. Defaults to AUC with 10,000 thresholds. The candidate
                 weights apply to all of them.
-            recipe: `"default"` or `"paper"`, see
+            recipe: `"default"`, `"paper"` or `"adam"`, see
                 `keras_unirec.optimizers.recipe`. Defaults to the model's own
                 (`"default"` for the `_tiny` sizes).
             loss_weights: dict of floats by label. Defaults to 1 for each.
@@ -447,20 +452,18 @@ class RankingModel(keras.Model):
             self.train_function = None  # The plan is part of the trace.
 
     def _plan_annealing(self, steps):
-        unplanned = [mixing for mixing in self.mixings if not mixing.planned]
-        if not unplanned or steps == 0:
-            return
-        if steps is None:
-            warnings.warn(
-                "The number of training steps is unknown: the temperature of "
-                f"{unplanned[0].path} stays at "
-                f"{unplanned[0].start_temperature}. Give `steps_per_epoch` to "
-                "`fit`, or `anneal_steps` to the model.",
-                stacklevel=3,
-            )
-            return
-        for mixing in unplanned:
-            mixing.plan(steps)
+        for mixing in self.mixings:
+            if steps is not None:
+                if steps > 0:
+                    mixing.plan(steps)
+            elif not mixing.planned and mixing.falls:
+                warnings.warn(
+                    "The number of training steps is unknown: the temperature "
+                    f"of {mixing.path} stays at {mixing.start_temperature}. "
+                    "Give `steps_per_epoch` to `fit`, or `anneal_steps` to "
+                    "the model.",
+                    stacklevel=3,
+                )
 
     @property
     def mixings(self):
@@ -523,9 +526,7 @@ class RankingModel(keras.Model):
 
     def _fingerprint(self):
         """What gives the weights their meaning, as bytes of a hash."""
-        config = self.get_config()
-        for key in _NO_MEANING:
-            config.pop(key, None)
+        config = _meaning(self.get_config())
         text = json.dumps(config, sort_keys=True, default=str)
         digest = hashlib.sha256(text.encode()).digest()
         return np.frombuffer(digest, "uint8")
@@ -546,6 +547,15 @@ class RankingModel(keras.Model):
         config["schema"] = Schema.from_config(config["schema"])
         config["dtype"] = keras.dtype_policies.get(config["dtype"])
         return cls(**config)
+
+
+def _meaning(config):
+    """The config without what says nothing about weights."""
+    config = {k: v for k, v in config.items() if k not in _NO_MEANING}
+    if isinstance(config.get("mixer"), dict):  # A layer.
+        mixer = config["mixer"]
+        config["mixer"] = {**mixer, "config": _meaning(mixer["config"])}
+    return config
 
 
 def state_inputs(state):
@@ -569,7 +579,7 @@ def _check_arguments(cls, kwargs):
             parameter
             for base in cls.__mro__[: cls.__mro__.index(RankingModel)]
             for parameter in inspect.signature(base.__init__).parameters
-        ]
+        ] + list(cls.more_arguments)
         near = difflib.get_close_matches(name, known, 1)
         hint = f" Did you mean `{near[0]}`?" if near else ""
         raise ValueError(

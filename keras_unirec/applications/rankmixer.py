@@ -184,7 +184,7 @@ def rankmixer_4m(schema, **kwargs):
         "num_tokens": 32,
         "dim": 128,
         "hidden_ratio": 2,
-        "default_recipe": "paper",
+        "default_recipe": "adam",
     }
     return RankMixer(schema, **{**arguments, **kwargs})
 

@@ -141,6 +141,8 @@ class UniMixer(RankingModel):
     Reference: [UniMixer, 2026](https://arxiv.org/abs/2604.00590)
     """
 
+    more_arguments = tuple(_READING)
+
     def __init__(
         self,
         schema,
@@ -199,6 +201,7 @@ class UniMixer(RankingModel):
             feed_forward=(feed_forward, FEED_FORWARDS),
             norm=(norm, NORMS),
             history_reader=(history_reader, READERS),
+            history_lengths=(history_lengths, (False, True)),
             readout=(readout, _parts.READOUTS),
         )
         mixer = _parts.mixer_config(mixer)
@@ -400,7 +403,7 @@ def unimixer_lite_tiny(schema, **kwargs):
 @register_model
 def unimixer_6m(schema, **kwargs):
     """The paper's 6.57M of Table 3: T = 32, D = 128, B = 4."""
-    arguments = {"dim": 128, "default_recipe": "paper"}
+    arguments = {"dim": 128, "default_recipe": "adam"}
     return UniMixer(schema, **{**arguments, **kwargs})
 
 
@@ -410,7 +413,7 @@ def unimixer_67m(schema, **kwargs):
     arguments = {
         "dim": 512,
         "hidden_ratio": 2 / 3,
-        "default_recipe": "paper",
+        "default_recipe": "adam",
     }
     return UniMixer(schema, **{**arguments, **kwargs})
 
@@ -418,7 +421,7 @@ def unimixer_67m(schema, **kwargs):
 @register_model
 def unimixer_101m(schema, **kwargs):
     """The paper's 101.5M: T = 32, D = 512, B = 4."""
-    arguments = {"dim": 512, "default_recipe": "paper"}
+    arguments = {"dim": 512, "default_recipe": "adam"}
     return UniMixer(schema, **{**arguments, **kwargs})
 
 
@@ -432,7 +435,7 @@ def unimixer_lite_5m(schema, **kwargs):
         "dim": 128,
         "num_bases": 2,
         "rank": 128,
-        "default_recipe": "paper",
+        "default_recipe": "adam",
     }
     return UniMixerLite(schema, **{**arguments, **kwargs})
 
@@ -444,7 +447,7 @@ def unimixer_lite_38m(schema, **kwargs):
         "dim": 256,
         "num_layers": 4,
         "rank": 256,
-        "default_recipe": "paper",
+        "default_recipe": "adam",
     }
     return UniMixerLite(schema, **{**arguments, **kwargs})
 
@@ -456,7 +459,7 @@ def unimixer_lite_42m(schema, **kwargs):
         "dim": 512,
         "hidden_ratio": 2 / 3,
         "rank": 512,
-        "default_recipe": "paper",
+        "default_recipe": "adam",
     }
     return UniMixerLite(schema, **{**arguments, **kwargs})
 
@@ -464,7 +467,7 @@ def unimixer_lite_42m(schema, **kwargs):
 @register_model
 def unimixer_lite_76m(schema, **kwargs):
     """The paper's 76.2M: as the 42.4M, with networks twice as wide."""
-    arguments = {"dim": 512, "rank": 512, "default_recipe": "paper"}
+    arguments = {"dim": 512, "rank": 512, "default_recipe": "adam"}
     return UniMixerLite(schema, **{**arguments, **kwargs})
 
 
@@ -476,6 +479,6 @@ def unimixer_lite_84m(schema, **kwargs):
         "num_layers": 4,
         "hidden_ratio": 2 / 3,
         "rank": 512,
-        "default_recipe": "paper",
+        "default_recipe": "adam",
     }
     return UniMixerLite(schema, **{**arguments, **kwargs})

@@ -2,6 +2,7 @@ from keras_unirec.optimizers.averaged_adamw import (
     AveragedAdamW as AveragedAdamW,
 )
 from keras_unirec.optimizers.recipes import RECIPES as RECIPES
+from keras_unirec.optimizers.recipes import adam_recipe as adam_recipe
 from keras_unirec.optimizers.recipes import default_recipe as default_recipe
 from keras_unirec.optimizers.recipes import paper_recipe as paper_recipe
 from keras_unirec.optimizers.recipes import recipe as recipe

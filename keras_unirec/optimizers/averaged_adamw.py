@@ -1,6 +1,15 @@
 import keras
 from keras import ops
 
+_MIXING_LOGITS = (
+    "local_logits",
+    "local_bases",
+    "local_coefficients",
+    "global_logits",
+    "global_left",
+    "global_right",
+)
+
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
 class AveragedAdamW(keras.optimizers.AdamW):
@@ -12,8 +21,8 @@ class AveragedAdamW(keras.optimizers.AdamW):
     average covers about the last tenth of a run until `ema_momentum` bounds
     it.
 
-    Weights named `local_*` and `global_*`, the logits of mixing matrices
-    (`UniMixing`), do not decay: that would pull the matrices to uniform ones.
+    The logits of mixing matrices (`UniMixing`) do not decay: that would pull
+    the matrices to uniform ones.
 
     Args:
         learning_rate: float or schedule. Defaults to `0.001`.
@@ -38,7 +47,7 @@ class AveragedAdamW(keras.optimizers.AdamW):
         )
 
     def _use_weight_decay(self, variable):
-        if variable.name.startswith(("local_", "global_")):
+        if variable.name in _MIXING_LOGITS:
             return False
         return super()._use_weight_decay(variable)
 

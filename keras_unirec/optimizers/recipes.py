@@ -67,14 +67,38 @@ def paper_recipe(
     )
 
 
-RECIPES = {"default": default_recipe, "paper": paper_recipe}
+def adam_recipe(learning_rate=1e-3):
+    """UniMixer's: Adam on the dense weights and on the rows.
+
+    Args:
+        learning_rate: float, of both. Defaults to `0.001`.
+
+    Returns:
+        `TwoGroupOptimizer`.
+
+    Reference: [UniMixer](https://arxiv.org/abs/2604.00590)
+    """
+    return TwoGroupOptimizer(
+        dense=keras.optimizers.Adam(name="dense"),
+        sparse=RowAdam(name="sparse"),
+        learning_rate=learning_rate,
+        sparse_learning_rate_ratio=1.0,
+    )
+
+
+RECIPES = {
+    "default": default_recipe,
+    "paper": paper_recipe,
+    "adam": adam_recipe,
+}
 
 
 def recipe(name="default", **overrides):
     """A new optimizer that is ready for `compile`.
 
     Args:
-        name: `"default"` (`default_recipe`) or `"paper"` (`paper_recipe`).
+        name: `"default"` (`default_recipe`), `"paper"` (`paper_recipe`) or
+            `"adam"` (`adam_recipe`).
         **overrides: Arguments of that function.
 
     Returns:

@@ -53,6 +53,11 @@ def export(model, filepath, kv_mode=None):
             "with KERAS_BACKEND=tensorflow. Received: "
             f"KERAS_BACKEND={keras.backend.backend()}"
         )
+    if not isinstance(filepath, (str, os.PathLike)) or not str(filepath):
+        raise ValueError(
+            "`filepath` must be the path of a folder. "
+            f"Received: filepath={filepath!r}"
+        )
     if kv_mode is not None:
         model = _with_kv_mode(model, kv_mode)
     import tensorflow as tf
@@ -109,15 +114,19 @@ def export(model, filepath, kv_mode=None):
 
     for mixing in model.mixings:
         mixing.fold()
-    signatures = {
-        "serving_default": signature(
-            serving_default, {**user_specs, **item_specs}
-        ),
-        "encode_user": signature(encode_user, user_specs),
-        "score_items": signature(score_items, {**state_specs, **item_specs}),
-    }
-    for mixing in model.mixings:
-        mixing.unfold()
+    try:
+        signatures = {
+            "serving_default": signature(
+                serving_default, {**user_specs, **item_specs}
+            ),
+            "encode_user": signature(encode_user, user_specs),
+            "score_items": signature(
+                score_items, {**state_specs, **item_specs}
+            ),
+        }
+    finally:
+        for mixing in model.mixings:
+            mixing.unfold()
     module = tf.Module()
     module.preprocessing = preprocessing
     module.weights = [variable._value for variable in model.variables]

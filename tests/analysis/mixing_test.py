@@ -48,7 +48,20 @@ class MixingTest(TestCase):
         self.assertIn("blocks/block_0/mixer, temperature 1", titles)
 
     def test_errors(self):
-        with self.assertRaisesRegex(ValueError, "must have `UniMixing`"):
-            ku.analysis.plot_mixing(self.load("rankmixer_tiny"))
-        with self.assertRaisesRegex(ValueError, "`temperature` must be pos"):
-            ku.analysis.mixing_matrices(self.load(), 0)
+        for model in (self.load("rankmixer_tiny"), "unimixer_tiny", None):
+            with self.assertRaisesRegex(ValueError, "model with `UniMixing`"):
+                ku.analysis.plot_mixing(model)
+        model = self.load()
+        for temperature in (0, -1, "1", float("nan")):
+            with self.assertRaisesRegex(ValueError, "`temperature` must be a"):
+                ku.analysis.mixing_matrices(model, temperature)
+        for arguments in (
+            {"temperatures": 1.0},
+            {"temperatures": []},
+            {"num_local": -1},
+            {"path": ""},
+            {"path": self.get_temp_dir()},
+        ):
+            (name,) = arguments
+            with self.assertRaisesRegex(ValueError, f"`{name}` must be"):
+                ku.analysis.plot_mixing(model, **arguments)

@@ -1,3 +1,5 @@
+import warnings
+
 import keras
 import numpy as np
 from absl.testing import parameterized
@@ -7,6 +9,7 @@ from keras_unirec import layers
 from tests.small_log import small_batch
 from tests.small_log import small_schema
 from tests.test_case import TestCase
+from tests.test_case import to_numpy
 
 
 class UniMixerTest(TestCase):
@@ -77,6 +80,14 @@ class UniMixerTest(TestCase):
             self.assertAllClose(
                 loaded(self.inputs)["is_click"], model(self.inputs)["is_click"]
             )
+            # Another layer with the same arguments, and a temperature.
+            path = f"{self.get_temp_dir()}/model.weights.h5"
+            model.save_weights(path)
+            again = layers.UniMixingLite(8, 3, start_temperature=0.05)
+            model = self.load(name, mixer=again, weights=path)
+            other = layers.UniMixingLite(8, 4)
+            with self.assertRaisesRegex(ValueError, "another model"):
+                self.load(name, mixer=other, weights=path)
 
     def test_fit_plans_the_temperature(self):
         model = self.load()
@@ -112,8 +123,15 @@ class UniMixerTest(TestCase):
                 model.fit(batches(), verbose=0, callbacks=[Stop()])
             except KeyboardInterrupt:
                 pass
-        model.fit(batches(), steps_per_epoch=2, verbose=0)
-        self.assertAllClose(model.mixings[0].temperature(), 0.05, atol=0.5)
+        # The step before the plan is no part of it.
+        model.fit(batches(), steps_per_epoch=10, verbose=0)
+        self.assertAllClose(model.mixings[0].step, 10.0)
+        self.assertAllClose(model.mixings[0].planned_steps, 2.0)
+        constant = self.load(end_temperature=1.0)
+        constant.compile("sgd")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "The number of training steps")
+            constant._plan_annealing(None)
 
     def test_two_stages(self):
         """The paper's warm-up: converge at 1.0, then go on at 0.05."""
@@ -125,9 +143,13 @@ class UniMixerTest(TestCase):
         warm.save_weights(path)
         cold = self.load(start_temperature=0.05, weights=path)
         self.assertAllClose(cold.mixings[0].temperature(), 0.05)
-        self.assertAllClose(
-            cold.mixings[0].global_logits, warm.mixings[0].global_logits
-        )
+        logits = to_numpy(cold.mixings[0].global_logits)
+        self.assertAllClose(logits, warm.mixings[0].global_logits)
+        cold.compile("sgd")
+        cold.fit(self.inputs, self.labels, verbose=0)
+        change = to_numpy(cold.mixings[0].global_logits) - logits
+        self.assertGreater(np.abs(change).max(), 0)
+        self.assertAllClose(cold.mixings[0].temperature(), 0.05)
 
     def test_matrices_are_per_step(self):
         """Rows of a batch share them: FLOPs but the products do not grow."""
@@ -166,8 +188,13 @@ class UniMixerTest(TestCase):
             ({"history_reader": "sum"}, "`history_reader` must be one of"),
             ({"encoder": "swiglu"}, 'needs `history_reader="decoding"`'),
             ({"kv_mode": "projected"}, 'needs `history_reader="decoding"`'),
-            ({"end_temperature": 0}, "temperature must be positive"),
-            ({"start_temperature": 0.01}, "must be positive and not rise"),
+            ({"end_temperature": 0}, "`end_temperature` must be a number bet"),
+            ({"start_temperature": 0.01}, "temperature must not rise"),
+            ({"symmetric": "no"}, "`symmetric` must be True or False"),
+            ({"hidden_ratio": float("inf")}, "`hidden_ratio` must be a num"),
+            ({"query_token": [1]}, "mean `query_tokens`"),
+            ({"mixer": layers.UniMixing}, "`mixer` must be one of"),
+            ({"mixer": keras.layers.Lambda(len)}, "`mixer` must be a layer"),
             ({"mixer": layers.HeadMixing(8)}, "`QueryBoosting` can revert"),
             ({"num_layer": 2}, "mean `num_layers`"),
             (
@@ -180,6 +207,10 @@ class UniMixerTest(TestCase):
                     self.load(**overrides)
         with self.assertRaisesRegex(ValueError, "mean `num_layers`"):
             self.load("unimixer_lite_tiny", num_layer=2)
+        built = layers.UniMixing()
+        built.build((None, 16, 32))
+        with self.assertRaisesRegex(ValueError, "without weights yet"):
+            self.load(mixer=built)
 
     def test_heads_are_reverted_in_hyformer(self):
         model = self.load("hyformer_tiny", mixer=layers.HeadMixing(8))

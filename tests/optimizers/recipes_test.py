@@ -7,7 +7,7 @@ from tests.test_case import TestCase
 
 
 class RecipesTest(TestCase):
-    @parameterized.parameters("default", "paper")
+    @parameterized.parameters("default", "paper", "adam")
     def test_trains_and_serializes(self, name):
         ids = keras.Input((2,), dtype="int32")
         x = keras.layers.Flatten()(keras.layers.Embedding(20, 4)(ids))
@@ -30,11 +30,21 @@ class RecipesTest(TestCase):
         self.assertAllClose(optimizer.dense.learning_rate, 0.01)
         self.assertAllClose(optimizer.sparse.learning_rate, 0.05)
 
+    def test_adam(self):
+        optimizer = optimizers.recipe("adam")
+        assert isinstance(optimizer.dense, keras.optimizers.Adam)
+        assert isinstance(optimizer.sparse, optimizers.RowAdam)
+        self.assertAllClose(optimizer.dense.learning_rate, 0.001)
+        self.assertAllClose(optimizer.sparse.learning_rate, 0.001)
+
     def test_overrides(self):
         optimizer = optimizers.recipe("default", peak=0.5)
         assert optimizer._learning_rate.peak == 0.5
 
     def test_unknown(self):
         self.assertRaisesRegex(
-            ValueError, r"\['default', 'paper'\]", optimizers.recipe, "best"
+            ValueError,
+            r"\['adam', 'default', 'paper'\]",
+            optimizers.recipe,
+            "best",
         )

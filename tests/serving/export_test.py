@@ -125,6 +125,19 @@ class ExportTest(TestCase):
             )
             self.assertNotIn("ReadVariableOp", types)
 
+    def test_a_failed_export_leaves_no_constants(self):
+        model = ku.applications.load("unimixer_tiny", small_schema())
+
+        def fail(*args, **kwargs):
+            raise RuntimeError
+
+        model.item_model.call = fail
+        with self.assertRaises(RuntimeError):
+            model.export(f"{self.get_temp_dir()}/1")
+        self.assertIsNone(model.mixings[0]._folded)
+        with self.assertRaisesRegex(ValueError, "`filepath` must be the path"):
+            model.export(None)
+
     def test_state_goes_on_by_name(self):
         # A signature allows fewer characters than the names of histories.
         frame = small_frame()

@@ -3,6 +3,10 @@
 import keras
 from keras import ops
 
+from keras_unirec.layers._checks import check_bools
+from keras_unirec.layers._checks import check_numbers
+from keras_unirec.layers._checks import check_positive_integers
+from keras_unirec.layers._checks import check_tokens
 from keras_unirec.layers.mixing._sinkhorn import sinkhorn
 
 # What follows learns with matrices that stay (`docs/unimixer.md`).
@@ -29,14 +33,21 @@ class AnnealedMixing(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_positive(
-            block_size=block_size, num_iterations=num_iterations, stddev=stddev
+        check_positive_integers(
+            block_size=block_size, num_iterations=num_iterations
         )
-        if anneal_steps is not None:
-            check_positive(anneal_steps=anneal_steps)
-        if not 0 < end_temperature <= start_temperature:
+        check_positive_integers(optional=True, anneal_steps=anneal_steps)
+        check_bools(symmetric=symmetric)
+        check_numbers(0.0, 100.0, stddev=stddev)
+        check_numbers(
+            1e-4,
+            1e4,
+            start_temperature=start_temperature,
+            end_temperature=end_temperature,
+        )
+        if end_temperature > start_temperature:
             raise ValueError(
-                "The temperature must be positive and not rise. Received: "
+                "The temperature must not rise. Received: "
                 f"start_temperature={start_temperature}, "
                 f"end_temperature={end_temperature}"
             )
@@ -51,7 +62,9 @@ class AnnealedMixing(keras.layers.Layer):
         self._folded = None
 
     def build(self, input_shape):
-        num_tokens, dim = input_shape[-2:]
+        num_tokens, dim = check_tokens(input_shape)
+        # Other tokens could be cut into the same blocks, across samples.
+        self.input_spec = keras.layers.InputSpec(axes={-2: num_tokens, -1: dim})
         width = num_tokens * dim
         if width % self.block_size:
             legal = [b for b in range(1, width + 1) if width % b == 0]
@@ -77,6 +90,7 @@ class AnnealedMixing(keras.layers.Layer):
             shape=(),
             dtype="float32",
             trainable=False,
+            autocast=False,  # bfloat16 cannot count beyond 256.
             aggregation="only_first_replica",
             synchronization="on_read",
             name=name,
@@ -94,22 +108,27 @@ class AnnealedMixing(keras.layers.Layer):
         """Anneals over the first fifth of a run, unless it already does.
 
         `RankingModel.fit` calls it with the steps of the run. The first plan
-        counts, so that a second `fit` goes on where the first one ended; the
-        argument `anneal_steps` is a plan.
+        that is followed by a training step counts: a second `fit` goes on
+        where the first one ended. The argument `anneal_steps` is a plan, too.
 
         Args:
             run_steps: int.
         """
-        if not self.planned:
+        check_positive_integers(run_steps=run_steps)
+        if not self.planned or not _number(self.step):
             steps = max(1, round(ANNEALED_SHARE * run_steps))
             self.planned_steps.assign(float(steps))
+            self.step.assign(0.0)
 
     @property
     def planned(self):
         """bool. Whether it is known over how many steps to anneal."""
-        if self.anneal_steps is not None:
-            return True
-        return float(ops.convert_to_numpy(self.planned_steps)) > 0
+        return self.anneal_steps is not None or _number(self.planned_steps) > 0
+
+    @property
+    def falls(self):
+        """bool. Whether there is anything to anneal."""
+        return self.end_temperature < self.start_temperature
 
     def temperature(self):
         """The temperature of the current step: a float32 scalar."""
@@ -140,6 +159,8 @@ class AnnealedMixing(keras.layers.Layer):
             if self._folded is not None:
                 return self._folded
             temperature = self.temperature()
+        else:
+            check_numbers(1e-4, 1e4, temperature=temperature)
         return tuple(
             sinkhorn(logits, temperature, self.num_iterations, self.symmetric)
             for logits in (self._local_logits(), self._global_logits())
@@ -158,8 +179,9 @@ class AnnealedMixing(keras.layers.Layer):
         if training:
             self.step.assign(self.step + 1.0)
         local, mixing = (
-            ops.cast(matrix, inputs.dtype) for matrix in (local, mixing)
+            ops.cast(matrix, self.compute_dtype) for matrix in (local, mixing)
         )
+        inputs = ops.cast(inputs, self.compute_dtype)
         # (blocks, samples, block_size): each step is plain matrix products.
         x = ops.reshape(inputs, (-1, self.num_blocks, self.block_size))
         x = ops.matmul(ops.transpose(x, (1, 0, 2)), local)
@@ -185,9 +207,5 @@ class AnnealedMixing(keras.layers.Layer):
         return config
 
 
-def check_positive(**arguments):
-    for name, value in arguments.items():
-        if not value > 0:
-            raise ValueError(
-                f"`{name}` must be positive. Received: {name}={value}"
-            )
+def _number(variable):
+    return float(ops.convert_to_numpy(variable))

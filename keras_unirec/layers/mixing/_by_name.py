@@ -4,6 +4,8 @@ import inspect
 
 import keras
 
+from keras_unirec.layers._checks import check_same_shape
+from keras_unirec.layers._checks import check_tokens
 from keras_unirec.layers.mixing.fm_mixing import FMMixing
 from keras_unirec.layers.mixing.head_mixing import HeadMixing
 from keras_unirec.layers.mixing.heterogeneous_attention import (
@@ -73,16 +75,13 @@ def resolve_mixer(mixer, dtype, num_heads=None, **options):
 
 def build_mixer(mixer, input_shape):
     """Builds a mixer whose output is added to its input."""
-    if not mixer.built:
-        mixer.build(input_shape)
-    output_shape = mixer.compute_output_shape(input_shape)
-    if tuple(output_shape) != tuple(input_shape):
-        raise ValueError(
-            "A residual around the mixer needs tokens of one shape before and "
-            "after it; `QueryBoosting` can revert `HeadMixing` of another "
-            f"number of heads. Received: mixer={mixer.name}, which turns "
-            f"{tuple(input_shape)} into {tuple(output_shape)}"
-        )
+    check_tokens(input_shape)
+    check_same_shape(
+        mixer,
+        input_shape,
+        "mixer",
+        " `QueryBoosting` can revert `HeadMixing` of another number of heads.",
+    )
 
 
 def _arguments(cls):

@@ -2,6 +2,9 @@
 
 from keras import ops
 
+# Of a scale: a product of two of them, and sums of such, are finite.
+LIMITS = (1e-14, 1e14)
+
 
 def sinkhorn(logits, temperature, num_iterations, symmetric=True):
     """Sinkhorn-Knopp: rows and columns are normalized in turns.
@@ -11,7 +14,8 @@ def sinkhorn(logits, temperature, num_iterations, symmetric=True):
     `exp(Z)`; all in float32. Only the first iteration is computed so. It
     leaves entries of at most 1 and columns that sum to 1; from there, vectors
     `u` and `v` in `diag(u) P diag(v)` do the same with one product of a matrix
-    and a vector for each half of an iteration.
+    and a vector for each half of an iteration. They stay between `1e-14` and
+    `1e14`: where no permutation is in reach, some never stop growing.
 
     With `symmetric` the logits are averaged with their transpose before, and
     the result after: at low temperatures 20 iterations do not converge, and
@@ -59,10 +63,7 @@ def _normalized(logits, transposed, num_iterations):
         p_transposed = _transpose(p)
         us, vs = [ops.ones_like(log_sums)], [ops.ones_like(log_sums)]
         for _ in range(num_iterations - 1):
-            u = 1.0 / _times(vs[-1], p)
-            # In matrices without a permutation the scales never converge:
-            # those that would leave float32 stay where they are.
-            us.append(ops.clip(u, 1e-17, 1e17))
+            us.append(ops.clip(1.0 / _times(vs[-1], p), *LIMITS))
             vs.append(1.0 / _times(us[-1], p_transposed))
         scaled = p * us[-1][..., None, :] * vs[-1][..., :, None]
 
@@ -92,7 +93,8 @@ def _by_scales(p, p_transposed, us, vs, by_u, by_v):
     for i in reversed(range(1, len(us))):
         by_v_sums = -by_v * vs[i]
         by_u = by_u + _times(by_v_sums, p) * us[i]
-        by_u_sums = -by_u * us[i]
+        free = ops.logical_and(us[i] > LIMITS[0], us[i] < LIMITS[1])
+        by_u_sums = -ops.where(free, by_u, 0.0) * us[i]
         by_v = _times(by_u_sums, p_transposed) * vs[i - 1]
         by_u = 0.0  # An earlier u acts through its v alone.
         lefts += [by_v_sums, vs[i - 1]]

@@ -1,6 +1,8 @@
 import keras
 from keras import ops
 
+from keras_unirec.layers._checks import check_tokens
+
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
 class FMMixing(keras.layers.Layer):
@@ -32,7 +34,8 @@ class FMMixing(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape):
-        num_tokens, dim = input_shape[-2:]
+        num_tokens, dim = check_tokens(input_shape)
+        self.input_spec = keras.layers.InputSpec(axes={-2: num_tokens, -1: dim})
         self.kernel = self.add_weight(
             name="kernel",
             shape=(num_tokens, dim),

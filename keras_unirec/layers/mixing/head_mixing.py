@@ -1,6 +1,9 @@
 import keras
 from keras import ops
 
+from keras_unirec.layers._checks import check_positive_integers
+from keras_unirec.layers._checks import check_tokens
+
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
 class HeadMixing(keras.layers.Layer):
@@ -34,16 +37,12 @@ class HeadMixing(keras.layers.Layer):
 
     def __init__(self, num_heads=None, **kwargs):
         super().__init__(**kwargs)
-        if num_heads is not None and num_heads < 1:
-            raise ValueError(
-                "`num_heads` must be None or positive. "
-                f"Received: num_heads={num_heads}"
-            )
+        check_positive_integers(optional=True, num_heads=num_heads)
         self.num_heads = num_heads
         self.supports_masking = True
 
     def build(self, input_shape):
-        num_tokens, dim = input_shape[-2:]
+        num_tokens, dim = check_tokens(input_shape)
         if self.num_heads is None:
             check_width(num_tokens, dim)
         else:

@@ -1,6 +1,8 @@
 import keras
 from keras import ops
 
+from keras_unirec.layers._checks import check_positive_integers
+from keras_unirec.layers._checks import check_tokens
 from keras_unirec.layers._glorot import glorot
 
 
@@ -34,15 +36,13 @@ class HeterogeneousAttention(keras.layers.Layer):
 
     def __init__(self, num_heads=4, **kwargs):
         super().__init__(**kwargs)
-        if num_heads < 1:
-            raise ValueError(
-                f"`num_heads` must be positive. Received: num_heads={num_heads}"
-            )
+        check_positive_integers(num_heads=num_heads)
         self.num_heads = num_heads
         self.supports_masking = True
 
     def build(self, input_shape):
-        num_tokens, dim = input_shape[-2:]
+        num_tokens, dim = check_tokens(input_shape)
+        self.input_spec = keras.layers.InputSpec(axes={-2: num_tokens, -1: dim})
         if dim % self.num_heads:
             raise ValueError(
                 "`num_heads` must divide the width of a token. "

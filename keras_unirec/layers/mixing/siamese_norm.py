@@ -1,6 +1,9 @@
 import keras
 from keras import ops
 
+from keras_unirec.layers._checks import check_bools
+from keras_unirec.layers._checks import check_same_shape
+
 NORMS = ("siamese", "pre_rms", "post_rms")
 
 
@@ -25,8 +28,8 @@ class SiameseNorm(keras.layers.Layer):
         normalize_input: bool. Normalizes what a block reads once more,
             `F_l(RMS(X_l + RMS(Y_l)))`, as the authors of SiameseNorm do for
             deep models. Defaults to `False`.
-        scale_by_depth: bool. Divides what is added to `X` by `sqrt(l + 1)`,
-            as they do. Defaults to `False`.
+        scale_by_depth: bool. Divides what block `l`, from 0, adds to `X` by
+            `sqrt(l + 1)`. Defaults to `False`.
 
     Input shape:
         `(..., dim)`, as the blocks take it.
@@ -58,6 +61,18 @@ class SiameseNorm(keras.layers.Layer):
             raise ValueError(
                 f"`norm` must be one of {NORMS}. Received: norm={norm!r}"
             )
+        check_bools(
+            normalize_input=normalize_input, scale_by_depth=scale_by_depth
+        )
+        if (
+            not isinstance(blocks, (list, tuple))
+            or not all(isinstance(x, keras.layers.Layer) for x in blocks)
+            or len({id(block) for block in blocks}) != len(blocks)
+        ):
+            raise ValueError(
+                "`blocks` must be a list of different layers. "
+                f"Received: blocks={blocks!r}"
+            )
         if scale_by_depth and norm == "pre_rms":
             raise ValueError(
                 "`scale_by_depth` scales what is added to the normalized "
@@ -80,8 +95,7 @@ class SiameseNorm(keras.layers.Layer):
 
         self.x_norms, self.y_norms, self.input_norms = [], [], []
         for i, block in enumerate(self.blocks):
-            if not block.built:
-                block.build(input_shape)
+            check_same_shape(block, input_shape, f"blocks[{i}]")
             if self.norm != "pre_rms":
                 self.x_norms.append(norm(f"x_norm_{i}"))
             if self.norm != "post_rms":

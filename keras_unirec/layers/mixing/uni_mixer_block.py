@@ -1,5 +1,6 @@
 import keras
 
+from keras_unirec.layers._checks import check_tokens
 from keras_unirec.layers.feed_forward._by_name import build_feed_forward
 from keras_unirec.layers.feed_forward._by_name import check_feed_forward
 from keras_unirec.layers.mixing._by_name import build_mixer
@@ -47,6 +48,7 @@ class UniMixerBlock(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape):
+        check_tokens(input_shape)
         if self.mixer is not None:
             build_mixer(self.mixer, input_shape)
             self.mixer_norm = keras.layers.RMSNormalization(

@@ -1,5 +1,6 @@
 import keras
 
+from keras_unirec.layers._checks import check_bools
 from keras_unirec.layers.mixing._annealed_mixing import AnnealedMixing
 
 
@@ -60,6 +61,7 @@ class UniMixing(AnnealedMixing):
 
     def __init__(self, block_size=4, shared_local=False, **kwargs):
         super().__init__(block_size, **kwargs)
+        check_bools(shared_local=shared_local)
         self.shared_local = shared_local
 
     def _build_logits(self):

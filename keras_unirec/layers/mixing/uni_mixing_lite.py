@@ -1,8 +1,8 @@
 import keras
 from keras import ops
 
+from keras_unirec.layers._checks import check_positive_integers
 from keras_unirec.layers.mixing._annealed_mixing import AnnealedMixing
-from keras_unirec.layers.mixing._annealed_mixing import check_positive
 
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
@@ -39,9 +39,8 @@ class UniMixingLite(AnnealedMixing):
 
     def __init__(self, block_size=4, num_bases=4, rank=None, **kwargs):
         super().__init__(block_size, **kwargs)
-        check_positive(num_bases=num_bases)
-        if rank is not None:
-            check_positive(rank=rank)
+        check_positive_integers(num_bases=num_bases)
+        check_positive_integers(optional=True, rank=rank)
         self.num_bases = num_bases
         self.rank = rank
 

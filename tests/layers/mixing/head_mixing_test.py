@@ -52,7 +52,7 @@ class HeadMixingTest(TestCase):
             ValueError, r"widths for 3 heads: \[6, 9\]; .* num_heads=3, dim=8"
         ):
             layers.HeadMixing(3).build((None, 4, 8))
-        with self.assertRaisesRegex(ValueError, "`num_heads` must be None or"):
+        with self.assertRaisesRegex(ValueError, "`num_heads` must be a posit"):
             layers.HeadMixing(0)
 
         with self.assertRaisesRegex(

@@ -53,7 +53,7 @@ class HeterogeneousAttentionTest(TestCase):
             self.assertAllClose(std, np.sqrt(1 / 64), rtol=0.1)
 
     def test_errors(self):
-        with self.assertRaisesRegex(ValueError, "`num_heads` must be positive"):
+        with self.assertRaisesRegex(ValueError, "must be a positive integer"):
             layers.HeterogeneousAttention(0)
         with self.assertRaisesRegex(ValueError, "`num_heads` must divide"):
             layers.HeterogeneousAttention(3).build((None, 4, 8))

@@ -135,8 +135,13 @@ class QueryMixerTest(TestCase):
             self.assertAllClose(outputs, mixed + x, atol=1e-5)
             copy = layers.QueryMixer.from_config(layer.get_config())
             self.assertIs(type(copy.mixer), cls)
-        with self.assertRaisesRegex(ValueError, "residual around the mixer"):
+        with self.assertRaisesRegex(ValueError, "must have their shape"):
             layer = layers.QueryMixer(5, mixer=layers.HeadMixing(2))
+            layer.build(x.shape)
+        with self.assertRaisesRegex(ValueError, "a layer of one tensor with"):
+            layer = layers.QueryMixer(
+                5, mixer=keras.layers.MultiHeadAttention(2, 4)
+            )
             layer.build(x.shape)
 
     def test_candidates_are_independent(self):

@@ -105,5 +105,13 @@ class SiameseNormTest(TestCase):
     def test_errors(self):
         with self.assertRaisesRegex(ValueError, "`norm` must be one of"):
             layers.SiameseNorm([], norm="post_layer")
+        same = keras.layers.Dense(8)
+        for blocks in (None, "", [None], [same, same], {"a": same}):
+            with self.assertRaisesRegex(ValueError, "list of different layers"):
+                layers.SiameseNorm(blocks)
+        with self.assertRaisesRegex(ValueError, r"blocks\[0\]=.*turns"):
+            layers.SiameseNorm([keras.layers.Dense(1)]).build((2, 3, 8))
+        with self.assertRaisesRegex(ValueError, "must be True or False"):
+            layers.SiameseNorm([], normalize_input="no")
         with self.assertRaisesRegex(ValueError, "`scale_by_depth` scales"):
             layers.SiameseNorm([], norm="pre_rms", scale_by_depth=True)

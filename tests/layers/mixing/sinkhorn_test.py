@@ -9,27 +9,33 @@ from tests.test_case import TestCase
 from tests.test_case import to_numpy
 
 
-class LogSpace(keras.layers.Layer):
-    """The plain iteration, for its gradient."""
+class Scaled(keras.layers.Layer):
+    def __init__(self, symmetric=True, num_iterations=20):
+        super().__init__()
+        self.symmetric = symmetric
+        self.num_iterations = num_iterations
 
     def build(self, input_shape):
         pass
 
     def call(self, logits):
-        z = (logits + ops.swapaxes(logits, -1, -2)) / 2
-        for _ in range(20):
+        return sinkhorn(logits, 1.0, self.num_iterations, self.symmetric)
+
+
+class LogSpace(Scaled):
+    """The plain iteration, for its gradient."""
+
+    def call(self, logits):
+        z = logits
+        if self.symmetric:
+            z = (z + ops.swapaxes(z, -1, -2)) / 2
+        for _ in range(self.num_iterations):
             z = z - ops.logsumexp(z, axis=-1, keepdims=True)
             z = z - ops.logsumexp(z, axis=-2, keepdims=True)
         matrix = ops.exp(z)
-        return (matrix + ops.swapaxes(matrix, -1, -2)) / 2
-
-
-class Scaled(keras.layers.Layer):
-    def build(self, input_shape):
-        pass
-
-    def call(self, logits):
-        return sinkhorn(logits, 1.0, 20)
+        if self.symmetric:
+            matrix = (matrix + ops.swapaxes(matrix, -1, -2)) / 2
+        return matrix
 
 
 class SinkhornTest(TestCase):
@@ -46,14 +52,19 @@ class SinkhornTest(TestCase):
                 atol=1e-5,
             )
 
-    @parameterized.parameters(1.0, 5.0)
-    def test_gradient(self, scale):
+    @parameterized.parameters(
+        (1.0, True, 20), (5.0, True, 20), (5.0, False, 20), (5.0, False, 1)
+    )
+    def test_gradient(self, scale, symmetric, num_iterations):
         """That of all iterations, also where they are cut into parts."""
         logits = np.random.default_rng(0).normal(size=(2, 40, 40)) * scale
         logits = logits.astype("float32")
         expected, actual = (
             self.gradients(layer, layer, logits)[0]
-            for layer in (LogSpace(), Scaled())
+            for layer in (
+                LogSpace(symmetric, num_iterations),
+                Scaled(symmetric, num_iterations),
+            )
         )
         self.assertGreater(np.abs(expected).max(), 1e-4)
         self.assertAllClose(
@@ -83,6 +94,6 @@ class SinkhornTest(TestCase):
                 matrix = to_numpy(sinkhorn(logits, 0.05, 200, symmetric))
                 self.assertFinite(matrix)
                 self.assertAllClose(matrix.sum(), n, rtol=1e-3)
-            layer = Scaled()
-            for gradient in self.gradients(layer, layer, logits):
-                self.assertFinite(gradient)
+                layer = Scaled(symmetric, 200)
+                gradients = self.gradients(layer, layer, logits)
+                self.assertFinite(gradients[0])

@@ -48,7 +48,7 @@ class TokenSelfAttentionTest(TestCase):
         self.assertFinite(layer(ops.ones((1, 4, 64))))
 
     def test_errors(self):
-        with self.assertRaisesRegex(ValueError, "`num_heads` must be positive"):
+        with self.assertRaisesRegex(ValueError, "must be a positive integer"):
             layers.TokenSelfAttention(0)
         with self.assertRaisesRegex(ValueError, "`num_heads` must divide"):
             layers.TokenSelfAttention(3).build((None, 4, 8))

@@ -73,5 +73,5 @@ class UniMixingLiteTest(TestCase):
 
     def test_errors(self):
         for name in ("num_bases", "rank", "block_size"):
-            with self.assertRaisesRegex(ValueError, f"`{name}` must be pos"):
+            with self.assertRaisesRegex(ValueError, f"`{name}` must be a pos"):
                 layers.UniMixingLite(**{name: 0})

@@ -122,18 +122,24 @@ class UniMixingTest(TestCase):
         self.assertAllClose(layer(x), outputs)
 
     def test_the_first_plan_counts(self):
+        x = np.ones((2, 4, 8), "float32")
         layer = layers.UniMixing(start_temperature=0.5)
-        layer.build((None, 4, 8))
+        layer.build(x.shape)
+        # Steps before the plan are no part of it.
         layer.step.assign(3.0)
         self.assertFalse(layer.planned)
         self.assertAllClose(layer.temperature(), 0.5)
-        layer.plan(50)  # A fifth of them.
+        layer.plan(500)
         self.assertTrue(layer.planned)
+        self.assertAllClose(layer.temperature(), 0.5)
+        # Nor does a plan count that no step has followed.
+        layer.plan(50)  # A fifth of them.
+        layer.step.assign(3.0)
         self.assertAllClose(layer.temperature(), 0.5 - 0.45 * 0.3)
         layer.plan(500)
         self.assertAllClose(layer.temperature(), 0.5 - 0.45 * 0.3)
         layer = layers.UniMixing(anneal_steps=5)
-        layer.build((None, 4, 8))
+        layer.build(x.shape)
         layer.plan(10)
         layer.step.assign(2.5)
         self.assertAllClose(layer.temperature(), 0.525)
@@ -172,6 +178,16 @@ class UniMixingTest(TestCase):
         x = ops.ones((100, 16, 64))
         self.assertEqual(max(tensor_sizes(layer, x)), 100 * 1024)
 
+    def test_counts_in_half_precision(self):
+        """bfloat16 has no 257."""
+        layer = layers.UniMixing(dtype="mixed_bfloat16", anneal_steps=1_000)
+        x = np.ones((2, 4, 8), "float32")
+        layer(x)
+        layer.step.assign(300.0)
+        layer(x, training=True)
+        self.assertAllClose(layer.step, 301.0)
+        self.assertAllClose(layer.temperature(), 1 - 0.95 * 0.301)
+
     def test_logits_stay_float32(self):
         layer = layers.UniMixing(dtype="mixed_bfloat16")
         layer.build((None, 4, 16))
@@ -186,12 +202,39 @@ class UniMixingTest(TestCase):
             layers.UniMixing(block_size=5).build((None, 4, 6))
         with self.assertRaisesRegex(ValueError, r"legal sizes: \[24\]"):
             layers.UniMixing(block_size=25).build((None, 4, 6))
-        for name in ("block_size", "num_iterations", "anneal_steps", "stddev"):
-            with self.assertRaisesRegex(ValueError, f"`{name}` must be pos"):
-                layers.UniMixing(**{name: 0})
-        for start, end in ((1.0, 0.0), (0.1, 0.2)):
-            with self.assertRaisesRegex(ValueError, "temperature must be pos"):
-                layers.UniMixing(start_temperature=start, end_temperature=end)
+        for name in ("block_size", "num_iterations", "anneal_steps"):
+            for value in (0, 2.0, "4", True):
+                with self.assertRaisesRegex(
+                    ValueError, f"`{name}` must be a positive integer"
+                ):
+                    layers.UniMixing(**{name: value})
+        for name in ("start_temperature", "end_temperature", "stddev"):
+            for value in (-1.0, "1", float("inf"), float("nan"), 1e5):
+                with self.assertRaisesRegex(
+                    ValueError, f"`{name}` must be a number between"
+                ):
+                    layers.UniMixing(**{name: value})
+        with self.assertRaisesRegex(ValueError, "must not rise"):
+            layers.UniMixing(start_temperature=0.1, end_temperature=0.2)
+        for name in ("symmetric", "shared_local"):
+            with self.assertRaisesRegex(ValueError, "must be True or False"):
+                layers.UniMixing(**{name: "False"})
+        layer = layers.UniMixing()
+        for shape in ((4,), (None, None, 8), (None, 4, None)):
+            with self.assertRaisesRegex(ValueError, "both numbers must be kn"):
+                layer.build(shape)
+        layer = layers.UniMixing()
+        layer(np.ones((2, 8, 16)))
+        with self.assertRaisesRegex(ValueError, "axis -2 .* have value 8"):
+            layer(np.ones((2, 4, 16)))
+        with self.assertRaisesRegex(ValueError, "`temperature` must be a num"):
+            layer.matrices(0.0)
+        with self.assertRaisesRegex(ValueError, "`run_steps` must be a pos"):
+            layer.plan(0)
+
+    def test_integers(self):
+        ones = np.ones((2, 4, 8), "int32")
+        self.assertAllClose(layers.UniMixing()(ones), ones, atol=1e-5)
 
     def test_scale_at_initialization(self):
         """Averaging: a mixed token is small, never large."""

@@ -1,0 +1,81 @@
+"""Checks of arguments and shapes that several layers share."""
+
+import math
+import numbers
+
+
+def check_positive_integers(optional=False, **arguments):
+    for argument, value in arguments.items():
+        if optional and value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(
+                f"`{argument}` must be a positive integer. "
+                f"Received: {argument}={value!r}"
+            )
+
+
+def check_numbers(low, high, **arguments):
+    """Finite real numbers between two limits, inclusive."""
+    for argument, value in arguments.items():
+        if (
+            not isinstance(value, numbers.Real)
+            or isinstance(value, bool)
+            or not math.isfinite(value)
+            or not low <= value <= high
+        ):
+            raise ValueError(
+                f"`{argument}` must be a number between {low:g} and {high:g}. "
+                f"Received: {argument}={value!r}"
+            )
+
+
+def check_bools(**arguments):
+    for argument, value in arguments.items():
+        if not isinstance(value, bool):
+            raise ValueError(
+                f"`{argument}` must be True or False. "
+                f"Received: {argument}={value!r}"
+            )
+
+
+def check_tokens(input_shape):
+    """Returns the static number of tokens and their width.
+
+    Raises:
+        ValueError: If the shape has fewer than two axes, or one of the last
+            two is unknown.
+    """
+    shape = tuple(input_shape)
+    if len(shape) < 2 or None in shape[-2:]:
+        raise ValueError(
+            "Tokens have the shape (..., num_tokens, dim), and both numbers "
+            f"must be known. Received: input_shape={shape}"
+        )
+    return shape[-2:]
+
+
+def check_same_shape(layer, input_shape, argument, more=""):
+    """Builds a layer whose output is added to its input.
+
+    Args:
+        layer: `keras.layers.Layer`.
+        input_shape: tuple.
+        argument: What the caller calls the layer, for messages.
+        more: What else to try, for messages.
+    """
+    try:
+        if not layer.built:
+            layer.build(input_shape)
+        output_shape = tuple(layer.compute_output_shape(input_shape))
+    except (TypeError, NotImplementedError) as error:
+        raise ValueError(
+            f"`{argument}` must be a layer of one tensor with a `build` and a "
+            f"`compute_output_shape`. Received: {argument}={layer}: {error}"
+        ) from error
+    if output_shape != tuple(input_shape):
+        raise ValueError(
+            f"What is added to the tokens must have their shape.{more} "
+            f"Received: {argument}={layer.name}, which turns "
+            f"{tuple(input_shape)} into {output_shape}"
+        )
