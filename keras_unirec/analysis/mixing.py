@@ -1,11 +1,9 @@
 """The learned mixing matrices of a model."""
 
-import keras
 from keras import ops
 
 from keras_unirec.analysis.plots import _finished
 from keras_unirec.analysis.plots import _pyplot
-from keras_unirec.layers.mixing._annealed_mixing import AnnealedMixing
 
 
 def mixing_matrices(model, temperature=None):
@@ -118,18 +116,10 @@ def plot_mixing(model, temperatures=None, num_local=4, path=None):
 
 
 def _mixings(model):
-    layers = (
-        {}
-        if not isinstance(model, keras.Model)
-        else {
-            layer.path.removeprefix(f"{model.name}/"): layer
-            for layer in model._flatten_layers(include_self=False)
-            if isinstance(layer, AnnealedMixing)
-        }
-    )
+    layers = {layer.path: layer for layer in getattr(model, "mixings", ())}
     if not layers:
         raise ValueError(
-            "`model` must be a model with `UniMixing` or `UniMixingLite` "
-            f"layers. Received: {type(model).__name__}, which has none"
+            "`model` must be a ranking model with `UniMixing` or "
+            f"`UniMixingLite` layers. Received: {type(model).__name__}"
         )
     return layers

@@ -468,11 +468,13 @@ class RankingModel(keras.Model):
     @property
     def mixings(self):
         """list. The layers whose mixing matrices are learned and annealed."""
-        return [
+        order = {v.path: i for i, v in enumerate(self.variables)}
+        mixings = [
             layer
             for layer in self._flatten_layers(include_self=False)
             if isinstance(layer, AnnealedMixing)
         ]
+        return sorted(mixings, key=lambda layer: order[layer.step.path])
 
     def evaluate(self, x=None, y=None, **kwargs):
         """`keras.Model.evaluate`; `keras_unirec.evaluate` takes frames."""

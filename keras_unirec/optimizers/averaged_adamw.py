@@ -47,7 +47,8 @@ class AveragedAdamW(keras.optimizers.AdamW):
         )
 
     def _use_weight_decay(self, variable):
-        if variable.name in _MIXING_LOGITS:
+        # Of a variable of Keras, or of TensorFlow: "path/name:0".
+        if variable.name.split("/")[-1].split(":")[0] in _MIXING_LOGITS:
             return False
         return super()._use_weight_decay(variable)
 

@@ -49,7 +49,7 @@ class MixingTest(TestCase):
 
     def test_errors(self):
         for model in (self.load("rankmixer_tiny"), "unimixer_tiny", None):
-            with self.assertRaisesRegex(ValueError, "model with `UniMixing`"):
+            with self.assertRaisesRegex(ValueError, "ranking model with `Uni"):
                 ku.analysis.plot_mixing(model)
         model = self.load()
         for temperature in (0, -1, "1", float("nan")):

@@ -31,6 +31,8 @@ def sinkhorn(logits, temperature, num_iterations, symmetric=True):
         float32 tensor of the shape of `logits`.
     """
     logits = ops.cast(logits, "float32")
+    if logits.shape[-1] == 1:
+        return 0.0 * logits + 1.0
     scale = 1.0 / ops.cast(temperature, "float32")
     if symmetric:
         logits = (logits + _transpose(logits)) * (scale / 2)

@@ -85,15 +85,15 @@ class SinkhornTest(TestCase):
 
     def test_extreme_logits(self):
         """Matrices without a permutation in reach: no overflow, no NaN."""
-        n = 30
+        n = 12
         arrow = np.full((n, n), -200.0, "float32")
         arrow[0] = arrow[:, 0] = 200.0
         for logits in (arrow, np.eye(n) * 1e4, np.zeros((n, n))):
             logits = logits.astype("float32")
             for symmetric in (True, False):
-                matrix = to_numpy(sinkhorn(logits, 0.05, 200, symmetric))
+                matrix = to_numpy(sinkhorn(logits, 0.05, 60, symmetric))
                 self.assertFinite(matrix)
                 self.assertAllClose(matrix.sum(), n, rtol=1e-3)
-                layer = Scaled(symmetric, 200)
+                layer = Scaled(symmetric, 60)
                 gradients = self.gradients(layer, layer, logits)
                 self.assertFinite(gradients[0])
