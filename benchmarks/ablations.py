@@ -65,6 +65,27 @@ ROWS = {
         "Lite, r=2": ("unimixer_lite_tiny", {"rank": 2}),
         "Lite, r=32": ("unimixer_lite_tiny", {"rank": 32}),
     },
+    # How the logits start and when they are cold, in steps of a run of 528.
+    "annealing": {
+        f"stddev {stddev:g}, {steps} steps": (
+            "unimixer_lite_tiny",
+            {"stddev": stddev, "anneal_steps": steps},
+        )
+        for stddev, all_steps in (
+            (0.1, (100, 528)),
+            (0.3, (30, 100, 300)),
+            (1.0, (100, 300, 528)),
+            (3.0, (528,)),
+        )
+        for steps in all_steps
+    }
+    | {
+        f"stddev {stddev:g}, always 0.05": (
+            "unimixer_lite_tiny",
+            {"stddev": stddev, "start_temperature": 0.05},
+        )
+        for stddev in (0.3, 1.0)
+    },
     "depth": {
         f"{blocks} blocks, {name}": (
             "unimixer_lite_tiny",
