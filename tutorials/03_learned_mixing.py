@@ -54,7 +54,7 @@ log
 # its own 4 x 4 matrix, then one 128 x 128 matrix mixes the blocks. In the Lite
 # form the logits of the small matrices are combinations of `num_bases` shared
 # ones, and those of the large one a product of rank `rank`; `unimixer_tiny`
-# has free logits.
+# has free logits (and, for about as many parameters, narrower networks).
 
 # %%
 model = ku.applications.load("unimixer_lite_tiny", schema)
@@ -123,8 +123,8 @@ scores = {"unimixer_lite_tiny": ku.evaluate(model, held_out)["click"]["auc"]}
 scores
 
 # %% [markdown]
-# The temperature is saved with the weights: a loaded model goes on where it
-# was.
+# How many steps were annealed is saved with the weights: a loaded model goes on
+# where it was.
 
 # %%
 model.save("unimixer_output/model.keras")
@@ -156,8 +156,8 @@ pd.Series(operations).value_counts().to_frame("operations in the mixers")
 # ## The paper's other way: two stages
 #
 # Where data is short, the paper trains to the end at temperature 1 first, then
-# goes on at 0.05 from those weights. Temperatures are no part of what weights
-# mean, so the second model loads them.
+# goes on at 0.05 from those weights. The temperatures are arguments of a model,
+# not part of its weights, so the second model loads them.
 
 # %%
 warm = ku.applications.load("unimixer_lite_tiny", schema, end_temperature=1.0)

@@ -57,7 +57,9 @@ def profile(
     Args:
         model: Name of a model (`keras_unirec.applications.list_models`), a
             `RankingModel`, or any built Keras model or layer.
-        batch_size: int. Number of requests (first axis). Defaults to `1`.
+        batch_size: int. Number of requests (first axis). Mixing matrices
+            of `UniMixing` count once, however large it is: give that of the
+            training. Defaults to `1`.
         candidates: int. Number of candidates of each. Defaults to `1`.
         history_length: optional int, the number of events of every history,
             or dict of int by history; one that it does not name has its

@@ -76,6 +76,6 @@ def check_same_shape(layer, input_shape, argument, more=""):
     if output_shape != tuple(input_shape):
         raise ValueError(
             f"What is added to the tokens must have their shape.{more} "
-            f"Received: {argument}={layer.name}, which turns "
+            f"Received: {argument}={type(layer).__name__}, which turns "
             f"{tuple(input_shape)} into {output_shape}"
         )

@@ -211,6 +211,8 @@ class UniMixerTest(TestCase):
                     self.load(**overrides)
         with self.assertRaisesRegex(ValueError, "mean `num_layers`"):
             self.load("unimixer_lite_tiny", num_layer=2)
+        with self.assertRaisesRegex(ValueError, r"UniMixing\(block_size=8\)"):
+            self.load("mixformer_tiny", block_size=8)
         built = layers.UniMixing()
         built.build((None, 16, 32))
         with self.assertRaisesRegex(ValueError, "without weights yet"):

@@ -32,7 +32,8 @@ def check_mixer(mixer):
         return
     if not isinstance(mixer, str) or mixer not in MIXERS:
         raise ValueError(
-            f"`mixer` must be one of {(*MIXERS, None)}, or a layer. "
+            f"`mixer` must be one of {(*MIXERS, None)}, or a layer (an "
+            "instance, not a class). "
             f"Received: mixer={mixer!r}"
         )
 
@@ -82,6 +83,11 @@ def build_mixer(mixer, input_shape):
         "mixer",
         " `QueryBoosting` can revert `HeadMixing` of another number of heads.",
     )
+
+
+def mixer_arguments():
+    """Names of the arguments of all mixers of the library."""
+    return {name for cls in MIXERS.values() for name in _arguments(cls)}
 
 
 def _arguments(cls):

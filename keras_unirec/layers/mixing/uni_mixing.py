@@ -12,8 +12,8 @@ class UniMixing(AnnealedMixing):
     `n` is multiplied by a matrix of its own, then one matrix mixes the blocks:
     `y_m = sum_n G_mn x_n B_n`. Each of these matrices is
     `Sinkhorn((W + W^T) / (2 temperature))`: symmetric, its rows and columns
-    sum to one, and the lower the temperature, the nearer it is to a
-    permutation. They do not depend on the input: they are computed once a
+    sum to one (at low temperatures within some percent), and the lower the
+    temperature, the nearer it is to a permutation. They do not depend on the input: they are computed once a
     step, and once and for all in an export.
 
     `HeadMixing` of `T` tokens is the case where `B = D / T`, every `B_n` is

@@ -47,6 +47,11 @@ class UniMixingLite(AnnealedMixing):
     def _build_logits(self):
         n, size = self.num_blocks, self.block_size
         rank = self.rank or max(1, n // 8)
+        if rank > n:
+            raise ValueError(
+                "`rank` must be at most the number of blocks, "
+                f"{n}. Received: rank={rank}"
+            )
         # Factors whose products have the deviation of free logits.
         self.bases = self._add_logits(
             "local_bases", (self.num_bases, size, size), self.stddev

@@ -72,6 +72,8 @@ class UniMixingLiteTest(TestCase):
         self.assertAllClose(layer.temperature(), 0.75)
 
     def test_errors(self):
+        with self.assertRaisesRegex(ValueError, "number of blocks, 16. Rec"):
+            layers.UniMixingLite(rank=17).build((None, 4, 16))
         for name in ("num_bases", "rank", "block_size"):
             with self.assertRaisesRegex(ValueError, f"`{name}` must be a pos"):
                 layers.UniMixingLite(**{name: 0})
