@@ -13,7 +13,7 @@ from keras import ops
 from keras_unirec import optimizers
 from keras_unirec.applications.objectives import Objectives
 from keras_unirec.layers.mixing._annealed_mixing import AnnealedMixing
-from keras_unirec.layers.mixing._by_name import mixer_arguments
+from keras_unirec.layers.mixing._by_name import mixer_with
 from keras_unirec.schema import Schema
 
 # Arguments that change how a model computes, not what its weights mean.
@@ -585,10 +585,10 @@ def _check_arguments(cls, kwargs):
         ] + list(cls.more_arguments)
         near = difflib.get_close_matches(name, known, 1)
         hint = f" Did you mean `{near[0]}`?" if near else ""
-        if "mixer" in known and name in mixer_arguments():
+        if "mixer" in known and mixer_with(name):
             hint = (
                 " It is one of a mixer: `mixer=keras_unirec.layers."
-                f"UniMixing({name}={kwargs[name]!r})`."
+                f"{mixer_with(name)}({name}={kwargs[name]!r})`."
             )
         raise ValueError(
             f"`{cls.__name__}` has no argument `{name}`.{hint} "

@@ -85,9 +85,12 @@ def build_mixer(mixer, input_shape):
     )
 
 
-def mixer_arguments():
-    """Names of the arguments of all mixers of the library."""
-    return {name for cls in MIXERS.values() for name in _arguments(cls)}
+def mixer_with(argument):
+    """Name of the first mixer class that has an argument, or None."""
+    for cls in MIXERS.values():
+        if argument in _arguments(cls):
+            return cls.__name__
+    return None
 
 
 def _arguments(cls):

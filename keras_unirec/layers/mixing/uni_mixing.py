@@ -13,8 +13,8 @@ class UniMixing(AnnealedMixing):
     `y_m = sum_n G_mn x_n B_n`. Each of these matrices is
     `Sinkhorn((W + W^T) / (2 temperature))`: symmetric, its rows and columns
     sum to one (at low temperatures within some percent), and the lower the
-    temperature, the nearer it is to a permutation. They do not depend on the input: they are computed once a
-    step, and once and for all in an export.
+    temperature, the nearer it is to a permutation. They do not depend on the
+    input: they are computed once a step, and once and for all in an export.
 
     `HeadMixing` of `T` tokens is the case where `B = D / T`, every `B_n` is
     the identity and `G` is one fixed permutation.
