@@ -176,7 +176,7 @@ def paper_schema(name="mixformer"):
     whether a user returns on the next day. Here: 54 columns of the user, 12
     of the context, 51 of the item, 32 of the user with the advertiser; two
     histories of 100 events; the label `is_back`. Concatenated, with the means
-    of the histories, they are 1,496 wide; what is not in the blocks has
+    of the histories, they are 1,498 wide; what is not in the blocks has
     0.222M parameters at D = 128, where the published small sizes leave
     0.221M.
 

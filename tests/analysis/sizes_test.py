@@ -255,7 +255,7 @@ class ReferenceTest(TestCase):
         self.assertTrue(schema.is_adapted)
         self.assertEqual(schema, ku.Schema.from_json(schema.to_json()))
         features, _, events = widths(schema)
-        self.assertEqual(features + 2 * 64, 1_496)
+        self.assertEqual(features + 2 * 64, 1_498)
         self.assertEqual(set(events.values()), {96})
 
     @parameterized.parameters(

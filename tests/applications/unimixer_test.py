@@ -69,32 +69,31 @@ class UniMixerTest(TestCase):
     def test_a_layer_as_mixer(self):
         """Every block has a copy with weights of its own."""
         mixer = layers.UniMixingLite(8, 3, num_iterations=3)
-        for name in ("mixformer_tiny", "rankmixer_tiny", "hyformer_tiny"):
+        for name in ("mixformer_tiny", "hyformer_tiny", "rankmixer_tiny"):
             model = self.load(name, mixer=mixer, dtype="mixed_bfloat16")
             first, second = model.mixings
             self.assertIsNot(first.bases, second.bases)
             self.assertEqual(first.compute_dtype, "bfloat16")
             self.assertEqual((first.block_size, first.num_bases), (8, 3))
             self.assertFalse(mixer.built)
-            path = f"{self.get_temp_dir()}/model.keras"
-            model.save(path)
-            loaded = keras.models.load_model(path)
-            self.assertAllClose(
-                loaded(self.inputs)["is_click"], model(self.inputs)["is_click"]
-            )
-            # Another layer with the same arguments, and a temperature.
-            path = f"{self.get_temp_dir()}/model.weights.h5"
-            model.save_weights(path)
-            again = layers.UniMixingLite(
-                8, 3, num_iterations=3, start_temperature=0.05
-            )
-            model = self.load(name, mixer=again, weights=path)
-            other = layers.UniMixingLite(8, 4, num_iterations=3)
-            with self.assertRaisesRegex(ValueError, "another model"):
-                self.load(name, mixer=other, weights=path)
+        path = f"{self.get_temp_dir()}/model.keras"
+        model.save(path)
+        loaded = keras.models.load_model(path)
+        self.assertAllClose(
+            loaded(self.inputs)["is_click"], model(self.inputs)["is_click"]
+        )
+        # Another layer with the same arguments, and a temperature.
+        path = f"{self.get_temp_dir()}/model.weights.h5"
+        model.save_weights(path)
+        arguments = {"num_iterations": 3, "start_temperature": 0.05}
+        again = layers.UniMixingLite(8, 3, **arguments)
+        self.load(name, mixer=again, weights=path)
+        other = layers.UniMixingLite(8, 4, num_iterations=3)
+        with self.assertRaisesRegex(ValueError, "another model"):
+            self.load(name, mixer=other, weights=path)
 
     def test_fit_plans_the_temperature(self):
-        model = self.load()
+        model = self.load(num_layers=2)
         model.compile("sgd")
         self.assertAllClose(model.mixings[0].temperature(), 1.0)
         fit = {"batch_size": 3, "verbose": 0}
@@ -104,7 +103,7 @@ class UniMixerTest(TestCase):
         # Cold stays cold.
         model.fit(self.inputs, self.labels, epochs=9, **fit)
         self.assertAllClose(model.mixings[1].temperature(), 0.05)
-        model = self.load(anneal_steps=8)
+        model = self.load(anneal_steps=8, num_layers=1)
         model.compile("sgd")
         model.fit(self.inputs, self.labels, epochs=2, **fit)
         self.assertAllClose(model.mixings[0].temperature(), 0.525)
@@ -219,7 +218,9 @@ class UniMixerTest(TestCase):
             self.load(mixer=built)
 
     def test_heads_are_reverted_in_hyformer(self):
-        model = self.load("hyformer_tiny", mixer=layers.HeadMixing(8))
+        model = self.load(
+            "hyformer_tiny", mixer=layers.HeadMixing(8), num_layers=1
+        )
         self.assertFinite(model(self.inputs)["is_click"])
         for name in ("mixformer_tiny", "rankmixer_tiny"):
             with self.assertRaisesRegex(ValueError, "can revert `HeadMixing`"):
