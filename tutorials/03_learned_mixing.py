@@ -39,7 +39,7 @@ SMOKE = os.environ.get("KERAS_UNIREC_SMOKE") == "1"  # A run of seconds.
 
 # %%
 log = ku.data.synthetic_click_log(
-    num_rows=4_000 if SMOKE else 60_000, num_items=300, num_tags=12
+    num_rows=4_000 if SMOKE else 30_000, num_items=300, num_tags=12
 )
 schema = log.schema
 batches = ku.data.from_pandas(log.train, schema, batch_size=256, shuffle=True)
@@ -97,7 +97,7 @@ class Sharpness(keras.callbacks.Callback):
             self.look(batch)
 
 
-sharpness = Sharpness(every=3 if SMOKE else 8)
+sharpness = Sharpness(every=4)
 model.compile()
 model.fit(batches, callbacks=[sharpness], verbose=0)
 columns = ["step", "layer", "temperature", "blocks read"]
@@ -127,6 +127,7 @@ scores
 # where it was.
 
 # %%
+os.makedirs("unimixer_output", exist_ok=True)
 model.save("unimixer_output/model.keras")
 loaded = keras.models.load_model("unimixer_output/model.keras")
 [float(mixing.temperature()) for mixing in loaded.mixings]
@@ -193,7 +194,6 @@ MIXERS = {
     "UniMixing": "uni_mixing",
     "UniMixing-Lite, 8 wide": ku.layers.UniMixingLite(block_size=8),
     "heterogeneous attention": "heterogeneous_attention",
-    "factorization machine": "fm",
     "nothing": "identity",
 }
 if SMOKE:

@@ -283,7 +283,7 @@ class PaperSchemaTest(TestCase):
     def test_unknown(self):
         self.assertRaisesRegex(
             ValueError,
-            r"\['hyformer', 'mixformer'\]",
+            r"\['hyformer', 'mixformer', 'unimixer'\]",
             paper_schema,
             "rankmixer",
         )
