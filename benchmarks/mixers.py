@@ -13,16 +13,17 @@ import argparse
 import json
 import os
 import statistics
-import time
 
-THREADS = 2
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")
+# Before TensorFlow: it sets the allocator.
+from train_step import THREADS
+from train_step import make_large_matmul
+from train_step import seconds
 
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
+# isort: split
+import numpy as np
+import tensorflow as tf
 
-from keras_unirec import layers  # noqa: E402
+from keras_unirec import layers
 
 
 def make_mixers(args):
@@ -77,12 +78,6 @@ def make_step(mixer, tokens, jit):
     return step
 
 
-def seconds(function, *inputs):
-    start = time.perf_counter()
-    function(*inputs)
-    return time.perf_counter() - start
-
-
 def measure(args, jit):
     rng = np.random.default_rng(0)
     shape = (args.batch, 1, args.tokens, args.dim)
@@ -93,8 +88,7 @@ def measure(args, jit):
         name: make_step(mixer, tokens, jit)
         for name, (mixer, _, _) in mixers.items()
     }
-    matrix = tf.random.normal((args.matmul, args.matmul))
-    large_matmul = tf.function(lambda: tf.matmul(matrix, matrix))
+    large_matmul = make_large_matmul(args.matmul, jit=False)
     times = {name: [] for name in steps}
     matmuls = []
     for i in range(args.steps + 2):

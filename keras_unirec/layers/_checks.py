@@ -55,6 +55,14 @@ def check_tokens(input_shape):
     return shape[-2:]
 
 
+def nearest_divisors(number, value):
+    """The divisors of a number next below and above one that is none."""
+    divisors = [n for n in range(1, number + 1) if number % n == 0]
+    below = max(n for n in divisors if n < value)
+    above = min((n for n in divisors if n > value), default=None)
+    return [n for n in (below, above) if n]
+
+
 def check_same_shape(layer, input_shape, argument, more=""):
     """Builds a layer whose output is added to its input.
 

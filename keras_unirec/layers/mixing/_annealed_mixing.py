@@ -7,6 +7,7 @@ from keras_unirec.layers._checks import check_bools
 from keras_unirec.layers._checks import check_numbers
 from keras_unirec.layers._checks import check_positive_integers
 from keras_unirec.layers._checks import check_tokens
+from keras_unirec.layers._checks import nearest_divisors
 from keras_unirec.layers.mixing._sinkhorn import sinkhorn
 
 # What follows learns with matrices that stay (`docs/unimixer.md`).
@@ -67,10 +68,7 @@ class AnnealedMixing(keras.layers.Layer):
         self.input_spec = keras.layers.InputSpec(axes={-2: num_tokens, -1: dim})
         width = num_tokens * dim
         if width % self.block_size:
-            legal = [b for b in range(1, width + 1) if width % b == 0]
-            below = max(b for b in legal if b < self.block_size)
-            above = min((b for b in legal if b > self.block_size), default=None)
-            near = [b for b in (below, above) if b]
+            near = nearest_divisors(width, self.block_size)
             raise ValueError(
                 "`block_size` must divide the width of all tokens together, "
                 f"{num_tokens} * {dim} = {width}. Nearest legal sizes: {near}. "

@@ -3,6 +3,7 @@ from keras import ops
 
 from keras_unirec.layers._checks import check_positive_integers
 from keras_unirec.layers._checks import check_tokens
+from keras_unirec.layers._checks import nearest_divisors
 
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
@@ -91,10 +92,7 @@ def check_width(num_tokens, dim, argument="num_tokens", what="tokens"):
         return
     below = dim // num_tokens * num_tokens
     widths = [width for width in (below, below + num_tokens) if width]
-    counts = [n for n in range(1, dim + 1) if dim % n == 0]
-    smaller = max(n for n in counts if n < num_tokens)
-    larger = min((n for n in counts if n > num_tokens), default=None)
-    counts = [n for n in (smaller, larger) if n]
+    counts = nearest_divisors(dim, num_tokens)
     raise ValueError(
         "The width of a token must be divisible by the number of "
         f"{what}. Nearest legal widths for {num_tokens} {what}: "
