@@ -63,24 +63,33 @@ def nearest_divisors(number, value):
     return [n for n in (below, above) if n]
 
 
-def check_same_shape(layer, input_shape, argument, more=""):
-    """Builds a layer whose output is added to its input.
+def built_shape(layer, input_shape, argument):
+    """Builds a layer of one tensor, unless it is; returns its output shape.
 
     Args:
         layer: `keras.layers.Layer`.
         input_shape: tuple.
         argument: What the caller calls the layer, for messages.
-        more: What else to try, for messages.
     """
     try:
         if not layer.built:
             layer.build(input_shape)
-        output_shape = tuple(layer.compute_output_shape(input_shape))
+        return tuple(layer.compute_output_shape(input_shape))
     except (TypeError, NotImplementedError) as error:
         raise ValueError(
             f"`{argument}` must be a layer of one tensor with a `build` and a "
             f"`compute_output_shape`. Received: {argument}={layer}: {error}"
         ) from error
+
+
+def check_same_shape(layer, input_shape, argument, more=""):
+    """Builds a layer whose output is added to its input.
+
+    Args:
+        layer, input_shape, argument: As in `built_shape`.
+        more: What else to try, for messages.
+    """
+    output_shape = built_shape(layer, input_shape, argument)
     if output_shape != tuple(input_shape):
         raise ValueError(
             f"What is added to the tokens must have their shape.{more} "

@@ -1,5 +1,6 @@
 import keras
 
+from keras_unirec.layers._checks import built_shape
 from keras_unirec.layers._residual import build_norm
 from keras_unirec.layers._residual import check_norm
 from keras_unirec.layers._residual import residual
@@ -66,16 +67,14 @@ class QueryBoosting(keras.layers.Layer):
         mixed_shape = input_shape
         self._reverts = False
         if self.mixer is not None:
-            if not self.mixer.built:
-                self.mixer.build(input_shape)
-            mixed_shape = self.mixer.compute_output_shape(input_shape)
-            self._reverts = tuple(mixed_shape) != tuple(input_shape)
+            mixed_shape = built_shape(self.mixer, input_shape, "mixer")
+            self._reverts = mixed_shape != tuple(input_shape)
             if self._reverts and not hasattr(self.mixer, "revert"):
                 raise ValueError(
                     "`mixer` must keep the shape of the tokens, or have a "
                     "method `revert`, as `HeadMixing` does. Received: "
                     f"mixer={self.mixer.name}, which turns "
-                    f"{tuple(input_shape)} into {tuple(mixed_shape)}"
+                    f"{tuple(input_shape)} into {mixed_shape}"
                 )
         self.network = build_feed_forward(
             self.feed_forward, self.hidden_dim, mixed_shape, self.dtype_policy
