@@ -10,5 +10,6 @@ from keras_unirec.applications.rankmixer import RankMixer as RankMixer
 from keras_unirec.applications.registry import list_models as list_models
 from keras_unirec.applications.registry import load as load
 from keras_unirec.applications.registry import register_model as register_model
+from keras_unirec.applications.ui_mixformer import UIMixFormer as UIMixFormer
 from keras_unirec.applications.unimixer import UniMixer as UniMixer
 from keras_unirec.applications.unimixer import UniMixerLite as UniMixerLite

@@ -145,7 +145,16 @@ def request_features(embed, schema, user_inputs, history_lengths):
     return {key: x for key, x in request.items() if key not in counts}
 
 
-def tokenize(features, x, dim, num_tokens, token_groups, dtype, argument):
+def tokenize(
+    features,
+    x,
+    dim,
+    num_tokens,
+    token_groups,
+    dtype,
+    argument,
+    name="tokenizer",
+):
     """Tokens `(R, C, num_tokens, dim)` of the concatenated features.
 
     Args:
@@ -155,6 +164,7 @@ def tokenize(features, x, dim, num_tokens, token_groups, dtype, argument):
         token_groups: None (AutoSplit), or `num_tokens` lists of keys.
         dtype: Dtype policy.
         argument: What decides `num_tokens`, for messages.
+        name: str. Name of the layer.
     """
     widths = {key: value.shape[-1] for key, value in features.items()}
     if num_tokens > sum(widths.values()):
@@ -169,7 +179,7 @@ def tokenize(features, x, dim, num_tokens, token_groups, dtype, argument):
         num_tokens=num_tokens if group_dims is None else None,
         group_dims=group_dims,
         dtype=dtype,
-        name="tokenizer",
+        name=name,
     )(x)
 
 

@@ -1,6 +1,10 @@
+import dataclasses
+
 import keras
+from keras import ops
 
 from keras_unirec import layers
+from keras_unirec.applications import _decoupling
 from keras_unirec.applications import _parts
 from keras_unirec.applications.ranking_model import RankingModel
 from keras_unirec.applications.ranking_model import state_inputs
@@ -37,14 +41,23 @@ class MixFormer(RankingModel):
         sequence_hidden_dim: int or None. Hidden width of the SwiGLU on
             events. Defaults to `None`: D.
         token_groups: None, or a list of N lists of column names: the semantic
-            groups that become the heads. Defaults to `None`: AutoSplit, the
-            concatenation cut into N even pieces.
+            groups that become the heads; with `num_item_heads`, those of the
+            user first. Defaults to `None`: AutoSplit, the concatenation cut
+            into N even pieces.
         mixer: `"head_mixing"`; `"self_attention"` (ablation HM -> SA),
             `"heterogeneous_attention"`, `"fm"`, `"uni_mixing"`,
             `"uni_mixing_lite"` or `"identity"`; a layer, of which every block
             gets a copy with weights of its own, as
             `layers.UniMixing(block_size=8)`; or `None` (ablation without HM).
-            Defaults to `"head_mixing"`.
+            With `num_item_heads`: `"head_mixing"`, `"self_attention"`,
+            `"identity"` or `None`. Defaults to `"head_mixing"`.
+        num_item_heads: None, int or `"by_width"`. How many of the heads belong
+            to the items, from 1 to N - 1 (3.4, eq. 10-11): the others are made
+            of user and context columns alone, see nothing of the items, and
+            are computed once per request. `"by_width"` gives the items the
+            share that they have of the width of all embeddings (or, with
+            `token_groups`, of the groups). Defaults to `None`: every head
+            sees everything.
         query_feed_forward: bool. `False` is the ablation "[QM] wo FFN".
             Defaults to `True`.
         shared_history_encoder: bool. `True` is the ablation "PL-FFN -> FFN":
@@ -56,8 +69,9 @@ class MixFormer(RankingModel):
         attention: `"softmax"` or `"sigmoid"`. Softmax forgets how many events
             there are; sigmoid does not. Defaults to `"softmax"`.
         kv_mode: `"absorbed"`, `"projected"` or `"auto"`: whether keys and
-            values are computed; the result is the same. Defaults to `"auto"`:
-            what costs fewer multiplications at the shapes of the call.
+            values are computed; the result is the same. Projected ones are
+            part of the state of a request, in place of its events. Defaults
+            to `"auto"`: absorbed, as the number of candidates is not known.
         history_order: `"concatenate"` or `"time"` (histories merged by time;
             each needs a `Timestamp`). Defaults to `"concatenate"`.
         max_history_length: int or None. Number of most recent events of the
@@ -103,6 +117,7 @@ class MixFormer(RankingModel):
         sequence_hidden_dim=None,
         token_groups=None,
         mixer="head_mixing",
+        num_item_heads=None,
         query_feed_forward=True,
         shared_history_encoder=False,
         shared_output_fusion=False,
@@ -134,9 +149,20 @@ class MixFormer(RankingModel):
         width = _parts.token_width(dim, mixer, num_heads=num_heads)
         event_width = width if sequence_dim is None else sequence_dim
         literal = event_width == num_heads * width
+        decoupled = num_item_heads is not None
 
         # === Layers ===
         embed = layers.FeatureEmbedding(schema, dtype=dtype)
+        user_inputs, item_inputs = schema.inputs()
+        request = _parts.request_features(
+            embed, schema, user_inputs, history_lengths
+        )
+        candidates = embed.candidates(item_inputs)
+        num_user_heads = 0
+        if decoupled:
+            num_user_heads = _decoupling.num_user_heads(
+                num_item_heads, num_heads, request, candidates, token_groups
+            )
         beside = layers.BesideCandidates(dtype=dtype, name="beside_candidates")
         event_projections = {
             sequence.name: keras.layers.Dense(
@@ -159,100 +185,177 @@ class MixFormer(RankingModel):
             )
             for i in range(1 if shared_history_encoder else num_layers)
         ]
-        history_map = (
-            None
-            if literal
-            else layers.HistoryMap(
-                num_heads, width, dtype=dtype, name="history_map"
-            )
-        )
-        if history_map is not None:  # Its weight is no part of one block.
-            history_map.build((None, None, event_width))
         _parts.check_hidden_ratio(width, hidden_ratio=hidden_ratio)
         hidden_dim = round(hidden_ratio * width)
-        blocks = [
-            (
-                layers.QueryMixer(
+        sides = {"": num_heads}
+        if decoupled:
+            sides = {
+                "user_": num_user_heads,
+                "item_": num_heads - num_user_heads,
+            }
+
+        def make_blocks(side, twins):
+            """The blocks of some heads; twins have the same norms, mixers."""
+            heads = sides[side]
+            history_map = None
+            if not literal:  # Its weight is no part of one block.
+                history_map = layers.HistoryMap(
+                    heads, width, dtype=dtype, name=f"{side}history_map"
+                )
+                history_map.build((None, None, event_width))
+            blocks = []
+            for i, twin in enumerate(twins):
+                block_mixer = _parts.mixer_layer(mixer, num_heads, dtype)
+                if twin is not None:
+                    block_mixer = twin.query_mixer.mixer
+                elif decoupled:
+                    block_mixer = _decoupling.mixer(
+                        block_mixer, *sides.values()
+                    )
+                query_mixer = layers.QueryMixer(
                     hidden_dim,
-                    mixer=_parts.mixer_layer(mixer, num_heads, dtype),
+                    mixer=block_mixer,
                     feed_forward="swiglu" if query_feed_forward else None,
                     norm=norm,
+                    norms_of=twin and twin.query_mixer,
                     dtype=dtype,
-                    name=f"query_mixer_{i}",
-                ),
-                layers.HeadCrossAttention(
+                    name=f"{side}query_mixer_{i}",
+                )
+                cross_attention = layers.HeadCrossAttention(
                     history_map=history_map,
                     attention=attention,
-                    kv_mode=kv_mode,
+                    # One query of the user is cheaper than its events.
+                    kv_mode="absorbed" if side == "user_" else kv_mode,
                     dtype=dtype,
-                    name=f"cross_attention_{i}",
-                ),
-                layers.OutputFusion(
-                    hidden_dim,
-                    per_head=not shared_output_fusion,
-                    norm=norm,
-                    dtype=dtype,
-                    name=f"output_fusion_{i}",
-                ),
-            )
-            for i in range(num_layers)
-        ]
+                    name=f"{side}cross_attention_{i}",
+                )
+                # Its weights are no part of one half.
+                cross_attention.build(
+                    (None, None, heads, width),
+                    (None, None, heads * width if literal else event_width),
+                )
+                if twin is not None and shared_output_fusion:
+                    output_fusion = twin.output_fusion
+                else:
+                    output_fusion = layers.OutputFusion(
+                        hidden_dim,
+                        per_head=not shared_output_fusion,
+                        norm=norm,
+                        norms_of=twin and twin.output_fusion,
+                        dtype=dtype,
+                        name=f"{side}output_fusion_{i}",
+                    )
+                blocks.append(
+                    _Block(query_mixer, cross_attention, output_fusion)
+                )
+            return blocks
+
+        none = [None] * num_layers
+        user_blocks = make_blocks("user_", none) if decoupled else none
+        item_blocks = make_blocks("item_" if decoupled else "", user_blocks)
+        reads_user = decoupled and _decoupling.reads_user(
+            user_blocks[0].query_mixer.mixer
+        )
 
         # === Halves ===
-        user_inputs, item_inputs = schema.inputs()
-        request = _parts.request_features(
-            embed, schema, user_inputs, history_lengths
+        history, mask = _joined_history(
+            embed,
+            schema,
+            user_inputs,
+            event_projections,
+            merge,
+            max_history_length,
+            history_order,
         )
-        histories, masks, gaps = [], [], []
-        for sequence in schema.sequences:
-            events, mask = embed.history(user_inputs, sequence.name)
-            histories.append(event_projections[sequence.name](events))
-            masks.append(mask)
-            gaps.append(embed.gaps(user_inputs, sequence.name))
-        if (
-            len(histories) > 1
-            or max_history_length is not None
-            or history_order == "time"
-        ):
-            by_time = gaps if history_order == "time" else None
-            history, mask = merge(histories, masks, by_time)
-        else:
-            history, mask = histories[0], masks[0]
         if position_embedding:
             total = sum(sequence.max_length for sequence in schema.sequences)
             history = layers.NewestFirstPosition(
                 max_history_length or total, dtype=dtype, name="position"
             )(history, mask=mask)
+        encoded = [encoder(history) for encoder in encoders]
+        encoded = [encoded[i % len(encoders)] for i in range(num_layers)]
+        cut = num_user_heads * width if literal else None
+
         state = {"state_history_mask": mask}
-        if request:
+        if decoupled:
+            heads = _parts.tokenize(
+                request,
+                ops.expand_dims(layers.concatenate(request.values()), axis=1),
+                width,
+                num_user_heads,
+                token_groups and token_groups[:num_user_heads],
+                dtype,
+                argument="`num_heads` less those of the items",
+                name="user_tokenizer",
+            )  # (R, 1, N_U, D)
+            for i, block in enumerate(user_blocks):
+                if reads_user:
+                    state[f"state_user_heads_{i}"] = ops.squeeze(heads, axis=1)
+                events = encoded[i]
+                if literal:
+                    events = events[..., :cut]
+                heads = block(heads, events, mask)
+            state[f"state_user_heads_{num_layers}"] = ops.squeeze(heads, axis=1)
+        elif request:
             state["state_request"] = layers.concatenate(request.values())
-        for i, encoder in enumerate(encoders):
-            state[f"state_history_{i}"] = encoder(history)
+        for i, block in enumerate(item_blocks):
+            events = encoded[i]
+            if literal and decoupled:
+                events = events[..., cut:]
+            if kv_mode == "projected":
+                keys, values = layers.HeadKeyValue(
+                    block.cross_attention, dtype=dtype, name=f"key_value_{i}"
+                )(events)
+                state[f"state_keys_{i}"] = keys
+                state[f"state_values_{i}"] = values
+            elif i < len(encoders):
+                state[f"state_history_{i}"] = events
         user_model = keras.Model(user_inputs, state, name="user_model")
 
         state = state_inputs(state)
-        candidates = embed.candidates(item_inputs)
         x = layers.concatenate(candidates.values())
-        if request:
-            x = beside(state["state_request"], x)
-        x = _parts.tokenize(
-            {**request, **candidates},
-            x,
-            width,
-            num_heads,
-            token_groups,
-            dtype,
-            argument="`num_heads`",
-        )
-        for i, (query_mixer, cross_attention, output_fusion) in enumerate(
-            blocks
-        ):
-            history = state[f"state_history_{i % len(encoders)}"]
-            x = query_mixer(x)
-            x = cross_attention(x, history, mask=state["state_history_mask"])
-            x = output_fusion(x)
+        if decoupled:
+            x = _parts.tokenize(
+                candidates,
+                x,
+                width,
+                num_heads - num_user_heads,
+                token_groups and token_groups[num_user_heads:],
+                dtype,
+                argument="`num_item_heads`",
+                name="item_tokenizer",
+            )
+        else:
+            if request:
+                x = beside(state["state_request"], x)
+            x = _parts.tokenize(
+                {**request, **candidates},
+                x,
+                width,
+                num_heads,
+                token_groups,
+                dtype,
+                argument="`num_heads`",
+            )
+        for i, block in enumerate(item_blocks):
+            if kv_mode == "projected":
+                history = (state[f"state_keys_{i}"], state[f"state_values_{i}"])
+            else:
+                history = state[f"state_history_{i % len(encoders)}"]
+            context = None
+            if reads_user:
+                context = ops.expand_dims(
+                    state[f"state_user_heads_{i}"], axis=1
+                )
+            x = block(x, history, state["state_history_mask"], context)
+        if decoupled:
+            x = _decoupling.read_out(
+                state[f"state_user_heads_{num_layers}"], x, readout, dtype
+            )
+        else:
+            x = _parts.read_out(x, readout)
         outputs = _parts.towers(
-            _parts.read_out(x, readout),
+            x,
             schema,
             _parts.hidden_units(tower_units, width),
             output_activation,
@@ -279,6 +382,7 @@ class MixFormer(RankingModel):
         self.sequence_hidden_dim = sequence_hidden_dim
         self.token_groups = token_groups
         self.mixer = mixer
+        self.num_item_heads = num_item_heads
         self.query_feed_forward = query_feed_forward
         self.shared_history_encoder = shared_history_encoder
         self.shared_output_fusion = shared_output_fusion
@@ -303,6 +407,7 @@ class MixFormer(RankingModel):
             "sequence_hidden_dim": self.sequence_hidden_dim,
             "token_groups": self.token_groups,
             "mixer": self.mixer,
+            "num_item_heads": self.num_item_heads,
             "query_feed_forward": self.query_feed_forward,
             "shared_history_encoder": self.shared_history_encoder,
             "shared_output_fusion": self.shared_output_fusion,
@@ -316,6 +421,45 @@ class MixFormer(RankingModel):
             "readout": self.readout,
             "tower_units": self.tower_units,
         }
+
+
+@dataclasses.dataclass
+class _Block:
+    """Eq. 3-9 for some of the heads."""
+
+    query_mixer: object
+    cross_attention: object
+    output_fusion: object
+
+    def __call__(self, heads, history, mask, context=None):
+        if context is None:
+            heads = self.query_mixer(heads)
+        else:
+            heads = self.query_mixer(heads, context=context)
+        heads = self.cross_attention(heads, history, mask=mask)
+        return self.output_fusion(heads)
+
+
+def _joined_history(
+    embed,
+    schema,
+    user_inputs,
+    projections,
+    merge,
+    max_history_length,
+    history_order,
+):
+    """The projected events of all histories, and their mask."""
+    histories, masks, gaps = [], [], []
+    for sequence in schema.sequences:
+        events, mask = embed.history(user_inputs, sequence.name)
+        histories.append(projections[sequence.name](events))
+        masks.append(mask)
+        gaps.append(embed.gaps(user_inputs, sequence.name))
+    by_time = history_order == "time"
+    if len(histories) == 1 and max_history_length is None and not by_time:
+        return histories[0], masks[0]
+    return merge(histories, masks, gaps if by_time else None)
 
 
 def _check_times(schema):

@@ -16,12 +16,16 @@ from keras_unirec.layers.feed_forward import OutputFusion as OutputFusion
 from keras_unirec.layers.feed_forward import PerTokenFFN as PerTokenFFN
 from keras_unirec.layers.feed_forward import SwiGLU as SwiGLU
 from keras_unirec.layers.history import HeadCrossAttention as HeadCrossAttention
+from keras_unirec.layers.history import HeadKeyValue as HeadKeyValue
 from keras_unirec.layers.history import HistoryEncoder as HistoryEncoder
 from keras_unirec.layers.history import HistoryKeyValue as HistoryKeyValue
 from keras_unirec.layers.history import HistoryMap as HistoryMap
 from keras_unirec.layers.history import HistoryMean as HistoryMean
 from keras_unirec.layers.history import TokenMerge as TokenMerge
 from keras_unirec.layers.history import TransformerEncoder as TransformerEncoder
+from keras_unirec.layers.mixing import (
+    DecoupledHeadMixing as DecoupledHeadMixing,
+)
 from keras_unirec.layers.mixing import FMMixing as FMMixing
 from keras_unirec.layers.mixing import HeadMixing as HeadMixing
 from keras_unirec.layers.mixing import (

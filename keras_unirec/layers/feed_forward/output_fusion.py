@@ -2,7 +2,9 @@ import keras
 
 from keras_unirec.layers._residual import build_norm
 from keras_unirec.layers._residual import check_norm
+from keras_unirec.layers._residual import check_norms_of
 from keras_unirec.layers._residual import residual
+from keras_unirec.layers._residual import with_norms_of
 from keras_unirec.layers.feed_forward.swiglu import SwiGLU
 
 
@@ -19,6 +21,8 @@ class OutputFusion(keras.layers.Layer):
             to `True`.
         norm: `"pre_rms"` for `f(RMS(x)) + x`, `"post_layer"` for
             `LayerNorm(f(x) + x)`, or `None`. Defaults to `"pre_rms"`.
+        norms_of: Optional built `OutputFusion` whose normalization this layer
+            shares. Defaults to `None`.
 
     Input shape:
         `(..., num_heads, dim)`
@@ -35,12 +39,21 @@ class OutputFusion(keras.layers.Layer):
     Reference: [MixFormer, 2026](https://arxiv.org/abs/2602.14110), eq. 9.
     """
 
-    def __init__(self, hidden_dim, per_head=True, norm="pre_rms", **kwargs):
+    def __init__(
+        self,
+        hidden_dim,
+        per_head=True,
+        norm="pre_rms",
+        norms_of=None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         check_norm(norm)
+        check_norms_of(norms_of, type(self))
         self.hidden_dim = hidden_dim
         self.per_head = per_head
         self.norm = norm
+        self.norms_of = norms_of
         self.supports_masking = True
 
     def build(self, input_shape):
@@ -52,7 +65,11 @@ class OutputFusion(keras.layers.Layer):
         )
         self.swiglu.build(input_shape)
         self.swiglu_norm = build_norm(
-            self.norm, input_shape, self.dtype_policy, "feed_forward_norm"
+            self.norm,
+            input_shape,
+            self.dtype_policy,
+            "feed_forward_norm",
+            self.norms_of,
         )
 
     def call(self, inputs):
@@ -69,4 +86,9 @@ class OutputFusion(keras.layers.Layer):
         config["hidden_dim"] = self.hidden_dim
         config["per_head"] = self.per_head
         config["norm"] = self.norm
+        config["norms_of"] = keras.saving.serialize_keras_object(self.norms_of)
         return config
+
+    @classmethod
+    def from_config(cls, config):
+        return super().from_config(with_norms_of(config))

@@ -1,6 +1,9 @@
 from keras_unirec.layers.history.head_cross_attention import (
     HeadCrossAttention as HeadCrossAttention,
 )
+from keras_unirec.layers.history.head_key_value import (
+    HeadKeyValue as HeadKeyValue,
+)
 from keras_unirec.layers.history.history_encoder import (
     HistoryEncoder as HistoryEncoder,
 )

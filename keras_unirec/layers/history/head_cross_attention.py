@@ -22,7 +22,8 @@ class HeadCrossAttention(keras.layers.Layer):
     The keys and values may be computed (`"projected"`), or `W_k` and `W_v` (and
     the map) move to the query and to the aggregate (`"absorbed"`), which gives
     the same output and costs nothing per event. `key_value_macs` has the costs
-    that `"auto"` compares.
+    that `"auto"` compares. Keys and values that `HeadKeyValue` computed, once
+    per request, can be given in place of the history.
 
     Args:
         history_map: Optional `HistoryMap`, usually shared between layers. By
@@ -39,7 +40,8 @@ class HeadCrossAttention(keras.layers.Layer):
 
     Call arguments:
         queries: Tensor of shape `(requests, candidates, num_heads, dim)`.
-        history: Tensor of shape `(requests, length, event_dim)`.
+        history: Tensor of shape `(requests, length, event_dim)`, or the tuple
+            of keys and values that `HeadKeyValue` made of it.
         mask: Optional bool tensor of shape `(requests, length)`, true on real
             events.
 
@@ -73,6 +75,12 @@ class HeadCrossAttention(keras.layers.Layer):
 
     def build(self, queries_shape, history_shape):
         num_heads, dim = queries_shape[-2:]
+        if isinstance(history_shape[0], (tuple, list)):
+            raise ValueError(
+                "Keys and values come from a `HeadKeyValue` of this layer, "
+                "which must be built before. Received: a tuple as `history` "
+                "of a layer that is not built"
+            )
         event_dim = history_shape[-1]
         if self.history_map is None:
             if event_dim != num_heads * dim:
@@ -103,6 +111,8 @@ class HeadCrossAttention(keras.layers.Layer):
         )
 
     def call(self, queries, history, mask=None):
+        if isinstance(history, (tuple, list)):
+            return self._projected(queries, *history, mask) + queries
         mode = resolve_kv_mode(
             self.kv_mode,
             queries.shape[1],
@@ -116,7 +126,14 @@ class HeadCrossAttention(keras.layers.Layer):
         )
         if mode == "absorbed":
             return self._absorbed(queries, history, mask) + queries
-        return self._projected(queries, history, mask) + queries
+        key_value = self.key_value(history)
+        return self._projected(queries, *key_value, mask) + queries
+
+    def key_value(self, history):
+        """Keys and values by head: what `HeadKeyValue` returns."""
+        events = self._events_by_head(history)
+        keys = ops.einsum("rntd,ndk->rntk", events, self.key_kernel)
+        return keys, ops.einsum("rntd,ndk->rntk", events, self.value_kernel)
 
     def weights_of_events(self, queries, history, mask=None):
         """What each head reads: the weights of the events.
@@ -128,17 +145,16 @@ class HeadCrossAttention(keras.layers.Layer):
             Tensor of shape `(requests, candidates, num_heads, length)`; with
             softmax it sums to 1 over real events.
         """
-        events = self._events_by_head(history, queries.shape)
-        return self._projected_weights(queries, events, mask)
+        if not isinstance(history, (tuple, list)):
+            history = self.key_value(history)
+        return self._projected_weights(queries, history[0], mask)
 
-    def _projected(self, queries, history, mask):
-        events = self._events_by_head(history, queries.shape)
-        weights = self._projected_weights(queries, events, mask)
-        values = ops.einsum("rntd,ndk->rntk", events, self.value_kernel)
+    def _projected(self, queries, keys, values, mask):
+        weights = self._projected_weights(queries, keys, mask)
+        values = ops.cast(values, weights.dtype)
         return ops.einsum("rcnt,rntk->rcnk", weights, values)
 
-    def _projected_weights(self, queries, events, mask):
-        keys = ops.einsum("rntd,ndk->rntk", events, self.key_kernel)
+    def _projected_weights(self, queries, keys, mask):
         queries = queries / queries.shape[-1] ** 0.5
         scores = ops.einsum("rcnk,rntk->rcnt", queries, keys)
         if mask is not None:
@@ -149,7 +165,7 @@ class HeadCrossAttention(keras.layers.Layer):
         queries = queries / queries.shape[-1] ** 0.5
         queries = ops.einsum("rcnk,ndk->rcnd", queries, self.key_kernel)
         if self.history_map is None:
-            events = self._events_by_head(history, queries.shape)
+            events = self._events_by_head(history)
             queries = ops.transpose(queries, (0, 2, 1, 3))
             if mask is not None:
                 mask = mask[:, None, None, :]
@@ -170,7 +186,7 @@ class HeadCrossAttention(keras.layers.Layer):
             read = ops.einsum("rcne,end->rcnd", read, kernel)
         return ops.einsum("rcnd,ndk->rcnk", read, self.value_kernel)
 
-    def _events_by_head(self, history, queries_shape):
+    def _events_by_head(self, history):
         """Events of shape `(requests, num_heads, length, dim)`.
 
         In this order, one copy serves both products and their gradients.
@@ -180,7 +196,7 @@ class HeadCrossAttention(keras.layers.Layer):
         else:
             requests, length, _ = ops.shape(history)
             events = ops.reshape(
-                history, (requests, length, *queries_shape[-2:])
+                history, (requests, length, *self.key_kernel.shape[:2])
             )
         return ops.transpose(events, (0, 2, 1, 3))
 

@@ -1,3 +1,6 @@
+from keras_unirec.layers.mixing.decoupled_head_mixing import (
+    DecoupledHeadMixing as DecoupledHeadMixing,
+)
 from keras_unirec.layers.mixing.fm_mixing import FMMixing as FMMixing
 from keras_unirec.layers.mixing.head_mixing import HeadMixing as HeadMixing
 from keras_unirec.layers.mixing.heterogeneous_attention import (

@@ -50,21 +50,11 @@ class HeadMixing(keras.layers.Layer):
             check_width(self.num_heads, dim, "num_heads", "heads")
 
     def call(self, inputs):
-        return self._exchange(inputs, self.num_heads or inputs.shape[-2])
+        return exchange(inputs, self.num_heads or inputs.shape[-2])
 
     def revert(self, outputs, num_tokens):
         """The inputs, `num_tokens` each, from what `call` returned."""
-        return self._exchange(outputs, num_tokens)
-
-    def _exchange(self, inputs, num_heads):
-        num_tokens, dim = inputs.shape[-2:]
-        batch = ops.shape(inputs)[:-2]
-        width = dim // num_heads
-        pieces = ops.reshape(inputs, (*batch, num_tokens, num_heads, width))
-        return ops.reshape(
-            ops.swapaxes(pieces, -2, -3),
-            (*batch, num_heads, num_tokens * width),
-        )
+        return exchange(outputs, num_tokens)
 
     def compute_mask(self, inputs, mask=None):
         return None
@@ -78,6 +68,25 @@ class HeadMixing(keras.layers.Layer):
         config = super().get_config()
         config["num_heads"] = self.num_heads
         return config
+
+
+def exchange(inputs, num_heads):
+    """Piece `h` of every token becomes token `h`.
+
+    Args:
+        inputs: Tensor of shape `(..., num_tokens, dim)`.
+        num_heads: int. Pieces of a token; it divides `dim`.
+
+    Returns:
+        Tensor of shape `(..., num_heads, num_tokens * dim / num_heads)`.
+    """
+    num_tokens, dim = inputs.shape[-2:]
+    batch = ops.shape(inputs)[:-2]
+    width = dim // num_heads
+    pieces = ops.reshape(inputs, (*batch, num_tokens, num_heads, width))
+    return ops.reshape(
+        ops.swapaxes(pieces, -2, -3), (*batch, num_heads, num_tokens * width)
+    )
 
 
 def check_width(num_tokens, dim, argument="num_tokens", what="tokens"):

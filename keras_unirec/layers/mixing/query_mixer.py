@@ -1,8 +1,12 @@
+import functools
+
 import keras
 
 from keras_unirec.layers._residual import build_norm
 from keras_unirec.layers._residual import check_norm
+from keras_unirec.layers._residual import check_norms_of
 from keras_unirec.layers._residual import residual
+from keras_unirec.layers._residual import with_norms_of
 from keras_unirec.layers.feed_forward._by_name import build_feed_forward
 from keras_unirec.layers.feed_forward._by_name import check_feed_forward
 from keras_unirec.layers.mixing._by_name import build_mixer
@@ -31,12 +35,18 @@ class QueryMixer(keras.layers.Layer):
             `None`, which removes the second sublayer. Defaults to `"swiglu"`.
         norm: `"pre_rms"` for `f(RMS(x)) + x`, `"post_layer"` for
             `LayerNorm(f(x) + x)`, or `None`. Defaults to `"pre_rms"`.
+        norms_of: Optional built `QueryMixer` whose normalizations this layer
+            shares: the two work on tokens of the same stream, each with
+            networks of its own. Defaults to `None`.
 
-    Input shape:
-        `(..., num_tokens, dim)`
+    Call arguments:
+        inputs: Tensor of shape `(..., num_tokens, dim)`.
+        context: Optional tensor of shape `(..., num_others, dim)`: tokens that
+            are mixed into these and do not change, for a mixer that takes
+            them (`DecoupledHeadMixing`, `TokenSelfAttention`).
 
     Output shape:
-        The input shape.
+        That of `inputs`.
 
     Example:
     ```python
@@ -54,49 +64,65 @@ class QueryMixer(keras.layers.Layer):
         mixer="head_mixing",
         feed_forward="swiglu",
         norm="pre_rms",
+        norms_of=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         check_norm(norm)
+        check_norms_of(norms_of, type(self))
         check_feed_forward(feed_forward, optional=True)
         self.hidden_dim = hidden_dim
         self.mixer = resolve_mixer(mixer, self.dtype_policy)
         self.feed_forward = feed_forward
         self.norm = norm
+        self.norms_of = norms_of
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, inputs_shape):
         if self.mixer is not None:
-            build_mixer(self.mixer, input_shape)
+            build_mixer(self.mixer, inputs_shape)
             self.mixer_norm = build_norm(
-                self.norm, input_shape, self.dtype_policy, "mixer_norm"
+                self.norm,
+                inputs_shape,
+                self.dtype_policy,
+                "mixer_norm",
+                self.norms_of,
             )
         if self.feed_forward is not None:
             self.network = build_feed_forward(
                 self.feed_forward,
                 self.hidden_dim,
-                input_shape,
+                inputs_shape,
                 self.dtype_policy,
             )
             self.network_norm = build_norm(
-                self.norm, input_shape, self.dtype_policy, "feed_forward_norm"
+                self.norm,
+                inputs_shape,
+                self.dtype_policy,
+                "feed_forward_norm",
+                self.norms_of,
             )
 
-    def call(self, inputs):
+    def call(self, inputs, context=None):
         tokens = inputs
         if self.mixer is not None:
-            tokens = residual(tokens, self.mixer, self.norm, self.mixer_norm)
+            mixer = self.mixer
+            if context is not None:
+                if self.norm == "pre_rms":
+                    context = self.mixer_norm(context)
+                mixer = functools.partial(mixer, context=context)
+            tokens = residual(tokens, mixer, self.norm, self.mixer_norm)
         if self.feed_forward is not None:
             tokens = residual(
                 tokens, self.network, self.norm, self.network_norm
             )
         return tokens
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs, context=None, mask=None):
         return None
 
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
+    def compute_output_shape(self, inputs_shape, context_shape=None):
+        return tuple(inputs_shape)
 
     def get_config(self):
         config = super().get_config()
@@ -104,8 +130,9 @@ class QueryMixer(keras.layers.Layer):
         config["mixer"] = keras.saving.serialize_keras_object(self.mixer)
         config["feed_forward"] = self.feed_forward
         config["norm"] = self.norm
+        config["norms_of"] = keras.saving.serialize_keras_object(self.norms_of)
         return config
 
     @classmethod
     def from_config(cls, config):
-        return super().from_config(mixer_from_config(config))
+        return super().from_config(with_norms_of(mixer_from_config(config)))

@@ -1,4 +1,5 @@
 import keras
+from keras import ops
 
 from keras_unirec.layers._checks import check_positive_integers
 from keras_unirec.layers._checks import check_tokens
@@ -10,17 +11,21 @@ class TokenSelfAttention(keras.layers.Layer):
     """Multi-head self-attention between the tokens of one sample.
 
     It stands where `HeadMixing` does in the ablation that replaces it. The four
-    projections are `D x D`, without biases.
+    projections are `D x D`, without biases. With `context`, other tokens are
+    read too: the heads of the items read those of the user and not the other
+    way round, which is attention under the mask of eq. 10 of MixFormer.
 
     Args:
         num_heads: int. Number of attention heads; it divides the token width.
             Defaults to `4`.
 
-    Input shape:
-        `(..., num_tokens, dim)`
+    Call arguments:
+        inputs: Tensor of shape `(..., num_tokens, dim)`.
+        context: Optional tensor of shape `(..., num_others, dim)`, with the
+            leading axes of `inputs` or 1 in their place: more tokens to read.
 
     Output shape:
-        The input shape.
+        That of `inputs`.
 
     Example:
     ```python
@@ -37,8 +42,8 @@ class TokenSelfAttention(keras.layers.Layer):
         self.num_heads = num_heads
         self.supports_masking = True
 
-    def build(self, input_shape):
-        _, dim = check_tokens(input_shape)
+    def build(self, inputs_shape):
+        _, dim = check_tokens(inputs_shape)
         if dim % self.num_heads:
             raise ValueError(
                 "`num_heads` must divide the width of a token. "
@@ -49,21 +54,26 @@ class TokenSelfAttention(keras.layers.Layer):
             dim // self.num_heads,
             use_bias=False,
             # Candidates do not see each other.
-            attention_axes=len(input_shape) - 2,
+            attention_axes=len(inputs_shape) - 2,
             kernel_initializer=glorot(dim, dim),
             dtype=self.dtype_policy,
             name="attention",
         )
-        self.attention.build(input_shape, input_shape)
+        self.attention.build(inputs_shape, inputs_shape)
 
-    def call(self, inputs):
-        return self.attention(inputs, inputs)
+    def call(self, inputs, context=None):
+        tokens = inputs
+        if context is not None:
+            leading = ops.shape(inputs)[:-2]
+            context = ops.broadcast_to(context, (*leading, *context.shape[-2:]))
+            tokens = ops.concatenate([context, inputs], axis=-2)
+        return self.attention(inputs, tokens)
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs, context=None, mask=None):
         return None
 
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
+    def compute_output_shape(self, inputs_shape, context_shape=None):
+        return tuple(inputs_shape)
 
     def get_config(self):
         config = super().get_config()

@@ -1,0 +1,110 @@
+"""Heads of the user, computed once per request, and heads of the items."""
+
+import keras
+from keras import ops
+
+from keras_unirec import layers
+
+# What can leave out the part from the items to the user.
+MIXERS = ("head_mixing", "self_attention", "identity", None)
+
+
+def num_user_heads(num_item_heads, num_heads, request, candidates, groups):
+    """N_U, so that N_G = floor(D_G N / D), the items' share of the widths.
+
+    Args:
+        num_item_heads: int, or `"by_width"`.
+        num_heads: int. N.
+        request, candidates: dicts of embedded columns by key.
+        groups: None, or a list of N lists of keys.
+
+    Returns:
+        int.
+
+    Raises:
+        ValueError: If one side would have no head.
+    """
+    if num_item_heads != "by_width":
+        number, why = num_item_heads, ""
+    elif groups is None:
+        width_of_items = sum(x.shape[-1] for x in candidates.values())
+        width = width_of_items + sum(x.shape[-1] for x in request.values())
+        number = width_of_items * num_heads // width
+        why = (
+            f", by width {number}: the items have {width_of_items} of the "
+            f"{width} numbers of all embeddings"
+        )
+    else:
+        number = sum(bool(set(group) & set(candidates)) for group in groups)
+        why = f", by `token_groups` {number}"
+    legal = isinstance(number, int) and not isinstance(number, bool)
+    if not legal or not 1 <= number <= num_heads - 1:
+        raise ValueError(
+            "`num_item_heads` must leave at least one head to the user and one "
+            f"to the items: an int from 1 to num_heads - 1 = {num_heads - 1}, "
+            f'or "by_width". Received: num_item_heads={num_item_heads!r}{why}'
+        )
+    if not request:
+        raise ValueError(
+            "The heads of the user are made of user and context columns and "
+            "history lengths; with `num_item_heads` the schema needs some. "
+            "Received: none"
+        )
+    return num_heads - number
+
+
+def mixer(layer, num_user_heads, num_item_heads):
+    """The mixer for both sides, in place of one for all heads.
+
+    Raises:
+        ValueError: If the items would reach the user through it.
+    """
+    identity = isinstance(layer, keras.layers.Activation)
+    if isinstance(layer, layers.HeadMixing) and layer.num_heads is None:
+        return layers.DecoupledHeadMixing(
+            num_user_heads,
+            num_item_heads,
+            dtype=layer.dtype_policy,
+            name=layer.name,
+        )
+    if layer is None or identity or reads_user(layer):
+        return layer
+    raise ValueError(
+        "`num_item_heads` decouples the heads of the user from the items, "
+        "which needs a mixer whose part from the items to the user can be "
+        f"left out: one of {MIXERS}. The matrices of UniMixing are doubly "
+        "stochastic, and none of those has a block of zeros there; FM and "
+        "heterogeneous attention are defined on all tokens together. "
+        f"Received: mixer={type(layer).__name__}"
+    )
+
+
+def reads_user(layer):
+    """Whether the item side of a mixer reads the heads of the user."""
+    return isinstance(
+        layer, (layers.DecoupledHeadMixing, layers.TokenSelfAttention)
+    )
+
+
+def read_out(user_heads, item_heads, readout, dtype):
+    """All heads as one vector for each candidate.
+
+    Args:
+        user_heads: Tensor `(R, N_U, D)`.
+        item_heads: Tensor `(R, C, N_G, D)`.
+        readout: `"mean"` or `"concatenate"`.
+        dtype: Dtype policy.
+
+    Returns:
+        Tensor `(R, C, D)` or `(R, C, (N_U + N_G) D)`.
+    """
+    num_user_heads, dim = user_heads.shape[-2:]
+    num_item_heads = item_heads.shape[-2]
+    if readout == "mean":
+        of_user = ops.expand_dims(ops.sum(user_heads, axis=-2), axis=1)
+        total = of_user + ops.sum(item_heads, axis=-2)
+        return total / (num_user_heads + num_item_heads)
+    return layers.BesideCandidates(dtype=dtype, name="beside_item_heads")(
+        keras.layers.Reshape((num_user_heads * dim,))(user_heads),
+        keras.layers.Reshape((-1, num_item_heads * dim))(item_heads),
+    )
