@@ -52,7 +52,7 @@ class DecoupledHeadMixing(keras.layers.Layer):
         self.num_item_heads = num_item_heads
         self.supports_masking = True
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape, context_shape=None):
         num_heads, dim = check_tokens(inputs_shape)
         if num_heads not in (self.num_user_heads, self.num_item_heads):
             raise ValueError(

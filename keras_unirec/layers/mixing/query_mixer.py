@@ -78,7 +78,7 @@ class QueryMixer(keras.layers.Layer):
         self.norms_of = norms_of
         self.supports_masking = True
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape, context_shape=None):
         if self.mixer is not None:
             build_mixer(self.mixer, inputs_shape)
             self.mixer_norm = build_norm(

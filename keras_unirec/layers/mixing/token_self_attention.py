@@ -42,7 +42,7 @@ class TokenSelfAttention(keras.layers.Layer):
         self.num_heads = num_heads
         self.supports_masking = True
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape, context_shape=None):
         _, dim = check_tokens(inputs_shape)
         if dim % self.num_heads:
             raise ValueError(

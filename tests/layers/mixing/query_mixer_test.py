@@ -161,6 +161,58 @@ class QueryMixerTest(TestCase):
             )
             self.assertAllClose(layer(x[:, ::-1]), outputs[:, ::-1], atol=1e-5)
 
+    def test_norms_and_context_of_another(self):
+        rng = np.random.default_rng(0)
+        user, items = (
+            rng.normal(size=(2, 1, 3, 16)),
+            rng.normal(size=(2, 4, 5, 16)),
+        )
+        for norm in ("pre_rms", "post_layer"):
+            mixing = layers.DecoupledHeadMixing(3, 5)
+            first = layers.QueryMixer(5, mixer=mixing, norm=norm)
+            first.build(user.shape)
+            second = layers.QueryMixer(
+                5, mixer=mixing, norm=norm, norms_of=first
+            )
+            outputs = second(items, context=user)
+            self.assertIs(second.mixer_norm, first.mixer_norm)
+            self.assertIs(second.network_norm, first.network_norm)
+            self.assertIsNot(second.network, first.network)
+            if norm == "pre_rms":
+                mixed = mixing(
+                    rms_norm(items).astype("float32"),
+                    context=rms_norm(user).astype("float32"),
+                )
+                mixed = to_numpy(mixed) + items
+            else:
+                mixed = to_numpy(
+                    first.mixer_norm(mixing(items, context=user) + items)
+                )
+            alone = layers.QueryMixer(5, mixer=None, norm=norm)
+            alone.build(items.shape)
+            alone.set_weights(
+                [
+                    to_numpy(w)
+                    for w in (
+                        *second.network.weights,
+                        *second.network_norm.weights,
+                    )
+                ]
+            )
+            self.assertAllClose(outputs, alone(mixed), atol=1e-5)
+        with self.assertRaisesRegex(
+            ValueError, "built and have a `mixer_norm`"
+        ):
+            layers.QueryMixer(
+                5, mixer=mixing, norms_of=layers.QueryMixer(5)
+            ).build(items.shape)
+        with self.assertRaisesRegex(ValueError, "of the same kind, 'pre_rms'"):
+            layers.QueryMixer(5, mixer=mixing, norms_of=first).build(
+                items.shape
+            )
+        with self.assertRaisesRegex(ValueError, "must be a `OutputFusion`"):
+            layers.OutputFusion(5, norms_of=first)
+
     def test_errors(self):
         with self.assertRaisesRegex(ValueError, "`mixer` must be"):
             layers.QueryMixer(5, mixer="attention")

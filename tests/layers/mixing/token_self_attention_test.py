@@ -39,6 +39,28 @@ class TokenSelfAttentionTest(TestCase):
         layer = layers.TokenSelfAttention(num_heads=2)
         self.assertAllClose(layer(x)[:, :1], layer(x[:, :1]), atol=1e-6)
 
+    def test_context_is_attention_under_a_mask(self):
+        """Items read the user's tokens and their own; the user only its own."""
+        rng = np.random.default_rng(0)
+        user = rng.normal(size=(2, 1, 3, 8)).astype("float32")
+        items = rng.normal(size=(2, 4, 5, 8)).astype("float32")
+        layer = layers.TokenSelfAttention(num_heads=2)
+        everything = np.concatenate([np.repeat(user, 4, 1), items], axis=2)
+        layer.build(everything.shape)
+        query, key, value, out = (to_numpy(w) for w in layer.weights)
+        allowed = np.ones((8, 8), bool)
+        allowed[:3, 3:] = False
+        expected = np.zeros_like(everything)
+        for head in range(2):
+            q, k, v = (everything @ w[:, head] for w in (query, key, value))
+            scores = q @ np.swapaxes(k, -1, -2) / np.sqrt(4)
+            weights = np.where(allowed, np.exp(scores), 0.0)
+            weights /= weights.sum(-1, keepdims=True)
+            expected += weights @ v @ out[head]
+        self.assertAllClose(layer(user), expected[:, :1, :3], atol=1e-5)
+        outputs = layer(items, context=user)
+        self.assertAllClose(outputs, expected[:, :, 3:], atol=1e-5)
+
     def test_scale_at_initialization(self):
         layer = layers.TokenSelfAttention(num_heads=8)
         layer.build((None, 4, 64))

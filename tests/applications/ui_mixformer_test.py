@@ -1,0 +1,278 @@
+import keras
+import numpy as np
+from keras import ops
+
+import keras_unirec as ku
+from tests.layers import references
+from tests.small_log import small_batch
+from tests.small_log import small_frame
+from tests.small_log import small_schema
+from tests.test_case import TestCase
+from tests.test_case import to_numpy
+
+N, D, L = 8, 32, 2  # ui_mixformer_tiny.
+BLOCK = ("query_mixer", "cross_attention", "output_fusion", "history_")
+
+
+class UIMixFormerTest(TestCase):
+    def setUp(self):
+        super().setUp()
+        self.schema = small_schema()
+        self.inputs, _, _ = small_batch(self.schema)
+
+    def load(self, **kwargs):
+        return ku.applications.load("ui_mixformer_tiny", self.schema, **kwargs)
+
+    def tokens(self, model):
+        """What the two tokenizers make of the inputs."""
+        tokens = []
+        for half, name in (
+            (model.user_model, "user_tokenizer"),
+            (model.item_model, "item_tokenizer"),
+        ):
+            layer = half.get_layer(name)
+            part = keras.Model(half.inputs, layer.output)
+            tokens.append(
+                to_numpy(part([self.all(model)[x.name] for x in half.inputs]))
+            )
+        return tokens
+
+    def all(self, model):
+        inputs = {k: ops.convert_to_tensor(v) for k, v in self.inputs.items()}
+        return {**inputs, **model.encode_user(inputs)}
+
+    def test_equals_the_paper(self):
+        """Eq. 3-11 on all N heads, with the mask of eq. 10."""
+        model = self.load(attention="softmax")
+        for weight in model.weights:  # Scales are 1 before training.
+            if weight.path.endswith("scale"):
+                weight.assign(np.random.uniform(0.5, 1.5, weight.shape))
+        state = {k: to_numpy(v) for k, v in self.all(model).items()}
+        user, items = self.tokens(model)
+        num_user_heads = user.shape[2]
+        self.assertEqual((num_user_heads, items.shape[2]), (3, 5))
+        mask_of_heads = np.ones((N, D))
+        mask_of_heads[:num_user_heads, num_user_heads * D // N :] = 0
+
+        x = np.concatenate([np.repeat(user, 3, axis=1), items], axis=2)
+
+        def layer(name):
+            half = "user_" if name.startswith("user_") else "item_"
+            return getattr(model, f"{half}model").get_layer(name)
+
+        def both(name, i):
+            return layer(f"user_{name}_{i}"), layer(f"item_{name}_{i}")
+
+        def per_head(x, networks):
+            cut = num_user_heads
+            parts = x[..., :cut, :], x[..., cut:, :]
+            return np.concatenate(
+                [references.swiglu(p, n) for p, n in zip(parts, networks)],
+                axis=-2,
+            )
+
+        maps = [
+            to_numpy(layer(f"{side}_cross_attention_0").history_map.kernel)
+            for side in ("user", "item")
+        ]
+        history_map = np.concatenate(maps, axis=1)  # (E, N, D)
+        for i in range(L):
+            mixers = both("query_mixer", i)
+            p = references.normalize(x, mixers[0].mixer_norm)
+            p = mask_of_heads * references.head_mixing(p) + x
+            q = references.normalize(p, mixers[0].network_norm)
+            q = per_head(q, [mixer.network for mixer in mixers]) + p
+            np.testing.assert_allclose(  # The mask stands in for a copy.
+                q[:, 0, :num_user_heads], q[:, 2, :num_user_heads], atol=1e-5
+            )
+            attentions = both("cross_attention", i)
+            key, value = (
+                np.concatenate([to_numpy(getattr(a, name)) for a in attentions])
+                for name in ("key_kernel", "value_kernel")
+            )
+            z = q.copy()
+            for r, c, n in np.ndindex(q.shape[:3]):
+                events = state[f"state_history_{i}"][r]
+                events = events[state["state_history_mask"][r]]
+                events = events @ history_map[:, n]
+                z[r, c, n] += references.attention(
+                    q[r, c, n], events @ key[n], events @ value[n]
+                )
+            fusions = both("output_fusion", i)
+            o = references.normalize(z, fusions[0].swiglu_norm)
+            x = per_head(o, [fusion.swiglu for fusion in fusions]) + z
+            self.assertAllClose(
+                state[f"state_user_heads_{i + 1}"],
+                x[:, 0, :num_user_heads],
+                atol=1e-4,
+            )
+        mean = x.mean(axis=2)
+        for label, outputs in model(self.inputs).items():
+            tower = layer(f"{label}_tower_0"), layer(f"{label}_logit")
+            self.assertAllClose(
+                outputs, to_numpy(tower[1](tower[0](mean)))[..., 0], atol=1e-4
+            )
+
+    def test_blocks_have_the_parameters_of_mixformer(self):
+        def count(model):
+            return {
+                kind: sum(
+                    int(np.prod(weight.shape))
+                    for weight in model.weights
+                    if kind in weight.path
+                )
+                for kind in (*BLOCK, "tower", "logit")
+            }
+
+        for overrides in (
+            {},
+            {"mixer": "self_attention"},
+            {"norm": "post_layer"},
+            {"shared_output_fusion": True},
+            {"sequence_dim": N * D},
+        ):
+            with self.subTest(str(overrides)):
+                coupled = ku.applications.load(
+                    "mixformer_tiny", self.schema, **overrides
+                )
+                self.assertEqual(count(self.load(**overrides)), count(coupled))
+
+    def test_users_see_no_items(self):
+        """No activation of a user head depends on an item, in any mixer."""
+        for mixer in ("head_mixing", "self_attention", "identity", None):
+            model = self.load(mixer=mixer)
+            items = {x.name for x in model.item_model.inputs}
+            users = {x.name for x in model.user_model.inputs}
+            self.assertFalse(users & set(self.schema.inputs()[1]))
+            self.assertLessEqual(set(model.user_model.output), items)
+            reads = mixer in ("head_mixing", "self_attention")
+            self.assertEqual("state_user_heads_0" in items, reads)
+            # The items do see the user.
+            state = dict(model.encode_user(self.inputs))
+            before = model.score_items(state, self.inputs)["is_click"]
+            for i in range(L + 1):
+                name = f"state_user_heads_{i}"
+                if name not in state:
+                    continue
+                changed = {**state, name: state[name] + 1.0}
+                after = model.score_items(changed, self.inputs)["is_click"]
+                difference = float(ops.max(ops.abs(after - before)))
+                self.assertGreater(difference, 1e-6, (mixer, name))
+
+    def test_state(self):
+        model = self.load()
+        state = {k: tuple(v.shape) for k, v in self.all(model).items()}
+        for i in range(L + 1):
+            self.assertEqual(state[f"state_user_heads_{i}"], (6, 3, D))
+        for i in range(L):
+            self.assertEqual(state[f"state_history_{i}"], (6, 12, D))
+        self.assertNotIn("state_request", state)
+        state = self.load(kv_mode="projected").encode_user(self.inputs)
+        for i in range(L):
+            self.assertNotIn(f"state_history_{i}", state)
+            for name in ("keys", "values"):
+                shape = state[f"state_{name}_{i}"].shape
+                self.assertEqual(tuple(shape), (6, 5, 12, D))
+        # The same in the model that is not decoupled, and of all heads.
+        coupled = ku.applications.load(
+            "mixformer_tiny", self.schema, kv_mode="projected"
+        )
+        keys = coupled.encode_user(self.inputs)["state_keys_1"]
+        self.assertEqual(tuple(keys.shape), (6, N, 12, D))
+
+    def test_options(self):
+        for overrides in (
+            {"num_item_heads": 1},
+            {"num_item_heads": N - 1},
+            {"readout": "concatenate"},
+            {"sequence_dim": N * D, "kv_mode": "projected"},
+            {"shared_history_encoder": True},
+            {"mixer": ku.layers.TokenSelfAttention(num_heads=2)},
+            {"query_feed_forward": False},
+            {"history_lengths": False},
+            {"max_history_length": 5},
+        ):
+            with self.subTest(str(overrides)):
+                model = self.load(**overrides)
+                copy = type(model).from_config(model.get_config())
+                self.assertEqual(copy.get_config(), model.get_config())
+                outputs = model(self.inputs)
+                self.assertFinite(outputs["is_like"])
+                halves = model.score_items(
+                    model.encode_user(self.inputs), self.inputs
+                )
+                self.assertAllClose(
+                    halves["is_click"], outputs["is_click"], atol=1e-5
+                )
+
+    def test_readout_of_both_sides(self):
+        """The mean over N heads, and their concatenation, users first."""
+        model = self.load(readout="concatenate", tower_units=())
+        kernel = np.random.default_rng(0).normal(size=(D, 1)) / N
+        layer = model.item_model.get_layer("is_click_logit")
+        layer.kernel.assign(np.tile(kernel, (N, 1)))
+        mean = self.load(tower_units=())
+        for weight in mean.weights:
+            if weight.path != "is_click_logit/kernel":
+                source = [w for w in model.weights if w.path == weight.path]
+                if tuple(source[0].shape) == tuple(weight.shape):
+                    weight.assign(to_numpy(source[0]))
+        mean.item_model.get_layer("is_click_logit").kernel.assign(kernel * N)
+        self.assertAllClose(
+            mean(self.inputs)["is_click"],
+            model(self.inputs)["is_click"],
+            atol=1e-5,
+        )
+
+    def test_token_groups(self):
+        users = ["user_id", "city", "hour", "watched.count", "liked.count"]
+        groups = [
+            users[:1],
+            users[1:],
+            *(["video_id"], ["video_id.author", "video_id.duration"]),
+            *(["price"], ["genres"]),
+        ]
+        model = self.load(num_heads=6, dim=24, token_groups=groups)
+        user, items = self.tokens(model)
+        self.assertEqual((user.shape[2], items.shape[2]), (2, 4))
+        with self.assertRaisesRegex(ValueError, "lists .*each of"):
+            mixed = [users, ["video_id", "city"], *groups[3:]]
+            self.load(num_heads=5, dim=25, token_groups=mixed)
+
+    def test_bad_arguments(self):
+        for number in (0, N, -1, True, 2.0, "half", None):
+            with self.subTest(str(number)):
+                with self.assertRaisesRegex(
+                    ValueError, f"`num_item_heads` .*num_item_heads={number!r}"
+                ):
+                    self.load(num_item_heads=number)
+        for mixer in ("uni_mixing", "uni_mixing_lite", "fm"):
+            with self.assertRaisesRegex(ValueError, "doubly stochastic"):
+                self.load(mixer=mixer)
+        frame = small_frame()
+        watched = ku.Categorical("hist_video_id", share_with="video_id")
+
+        def schema(item_dim, **sides):
+            return ku.Schema(
+                item=[ku.Categorical("video_id", 30, item_dim)],
+                sequences=[ku.Sequence("watched", 8, [watched])],
+                labels=[ku.Label("is_click")],
+                **sides,
+            ).adapt(frame)
+
+        with self.assertRaisesRegex(
+            ValueError, "`num_item_heads` .* by width 8: the items have 8 of"
+        ):
+            ku.applications.load(
+                "ui_mixformer_tiny", schema(8), history_lengths=False
+            )
+        with self.assertRaisesRegex(ValueError, "the schema needs some"):
+            ku.applications.load(
+                "ui_mixformer_tiny",
+                schema(8),
+                history_lengths=False,
+                num_item_heads=4,
+            )
+        with self.assertRaisesRegex(ValueError, "by width 0"):
+            user = [ku.Categorical("user_id", 20, 64)]
+            ku.applications.load("ui_mixformer_tiny", schema(4, user=user))
