@@ -1,10 +1,12 @@
 import contextlib
 import copy
 import dataclasses
+import math
 import random
 import re
 
 import keras
+import numpy as np
 from keras import tree
 
 from keras_unirec.analysis import _matmuls
@@ -126,6 +128,8 @@ class Profile:
         user_flops: int. The part of `flops` in the half that depends on the
             request alone; 0 for a model without halves.
         parts: tuple of `Part`, one a layer, in the order of the model.
+        state: dict of int. Bytes of each tensor of the state of one request,
+            by name; empty for a model without halves.
     """
 
     name: str
@@ -134,6 +138,12 @@ class Profile:
     training: bool
     user_flops: int
     parts: tuple
+    state: dict
+
+    @property
+    def state_bytes(self):
+        """int. What one request keeps between `encode_user` and the scores."""
+        return sum(self.state.values())
 
     @property
     def dense_parameters(self):
@@ -252,7 +262,8 @@ class Profile:
             f"{frame.to_string(index=False)}\n"
             f"request half {_short(self.user_flops)}, candidate half "
             f"{_short(self.item_flops)}, per sample "
-            f"{_short(self.flops_per_sample)} FLOPs"
+            f"{_short(self.flops_per_sample)} FLOPs; state of a request "
+            f"{_short(self.state_bytes)}B"
         )
 
     __repr__ = __str__
@@ -325,7 +336,25 @@ def _profile(model, batch_size, candidates, history_length, training, inputs):
             Part(name, *(c.get(name, 0) for c in (dense, tables, flops)))
             for name in names
         ),
+        state=_state(model, inputs),
     )
+
+
+def _state(model, inputs):
+    """Bytes of the state tensors of one request."""
+    half = getattr(model, "user_model", None)
+    if half is None:
+        return {}
+    state = half({tensor.name: inputs[tensor.name] for tensor in half.inputs})
+    return {
+        name: math.prod(tensor.shape[1:]) * _item_size(tensor.dtype)
+        for name, tensor in state.items()
+    }
+
+
+def _item_size(dtype):
+    dtype = keras.backend.standardize_dtype(dtype)
+    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
 
 
 def _models_within(model):
