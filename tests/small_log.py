@@ -1,5 +1,7 @@
 """A small click log with every kind of column, for tests of whole models."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 
@@ -93,6 +95,21 @@ def small_schema(frame=None):
         timestamp=ku.Timestamp("time_ms", unit="ms"),
     )
     return schema.adapt(frame)
+
+
+def small_requests(frame=None):
+    """`small_frame` as requests of four candidates, and its schema.
+
+    The rows of a request have the user, context and histories of its first.
+    """
+    frame = small_frame() if frame is None else frame
+    own = ["video_id", "price", "genres", "request", "is_click", "is_like"]
+    shared = [name for name in frame if name not in own]
+    first = frame.groupby("request").head(1).set_index("request")
+    shared = first.loc[frame["request"], shared].reset_index(drop=True)
+    frame = pd.concat([frame[own], shared], axis=1)
+    schema = dataclasses.replace(small_schema(frame), request_id="request")
+    return frame, schema
 
 
 def small_batch(schema, requests=6, candidates=3, events=None, seed=0):

@@ -1,10 +1,14 @@
 """Batches of encoded requests: what a step of training sees."""
 
+import itertools
+
 import numpy as np
 
+from keras_unirec import _columns
 from keras_unirec import schema as schema_lib
 
 _PAD_MULTIPLE = 16
+_POWERS_OF_TWO = 2 ** np.arange(62)
 
 
 class Batcher:
@@ -14,15 +18,28 @@ class Batcher:
         encoder: `Encoder`.
         batch_size: int. Requests of a batch.
         padding: string. `"longest"` pads histories to the longest of the
-            batch, rounded up to a multiple of 16; `"max_length"` always to
-            the `max_length` of the sequence.
+            batch, rounded up to a multiple of 16, and candidates to its
+            largest request; `"max_length"` pads histories to the `max_length`
+            of the sequence, and candidates to the bound of the bucket of that
+            request.
         pad_batches: bool. Whether to fill a short batch with requests of
             weight 0.
         drop_remainder: bool. Whether there are no short batches at all.
+        candidate_buckets: `"auto"`, list of int or None. The bounds of the
+            buckets of requests by their number of candidates.
+        weighting: string. Whether each of the `"candidates"` or each of the
+            `"requests"` weighs 1.
     """
 
     def __init__(
-        self, encoder, batch_size, padding, pad_batches, drop_remainder
+        self,
+        encoder,
+        batch_size,
+        padding,
+        pad_batches,
+        drop_remainder,
+        candidate_buckets,
+        weighting,
     ):
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(
@@ -34,12 +51,25 @@ class Batcher:
                 "`padding` must be 'longest' or 'max_length'. "
                 f"Received: padding={padding!r}"
             )
+        if weighting not in ("candidates", "requests"):
+            raise ValueError(
+                "`weighting` must be 'candidates' or 'requests'. "
+                f"Received: weighting={weighting!r}"
+            )
+        if weighting == "requests" and not encoder.requests:
+            raise ValueError(
+                "`weighting` must be 'candidates' unless requests=True: a row "
+                "that is a request of its own weighs 1 either way. "
+                f"Received: weighting={weighting!r}, requests=False"
+            )
         self.encoder = encoder
         self.schema = encoder.schema
         self.batch_size = batch_size
         self.padding = padding
         self.pad_batches = pad_batches
         self.drop_remainder = drop_remainder
+        self.bounds = _bounds(candidate_buckets, encoder.requests)
+        self.weighting = weighting
         # Inputs of a model that are not joined from a table, in one order.
         self._user = [f.name for f in (*self.schema.user, *self.schema.context)]
         self._user += [f"{s.name}.count" for s in self.schema.sequences]
@@ -54,6 +84,52 @@ class Batcher:
             tf.TensorSpec(shape, dtype)
             for _, dtype, shape in self._specs.values()
         )
+
+    def check_largest(self, size, name):
+        """Raises if the largest request is too large for every bucket.
+
+        Args:
+            size: int. Its number of candidates.
+            name: Function that returns its id, for the message.
+        """
+        if self.bounds is not None and size > self.bounds[-1]:
+            raise ValueError(
+                "`candidate_buckets` must end with a bound that holds the "
+                f"largest request: {size} candidates of "
+                f"{self.schema.request_id}={name()!r}. "
+                f"Received: candidate_buckets={self.bounds.tolist()}"
+            )
+
+    def arrange(self, chunk, order):
+        """Orders requests so that a batch holds requests of one bucket.
+
+        A batch stands where its last request stood in `order`. What fills no
+        batch of its bucket follows, largest first: cut in that order, too,
+        it is padded little, and a last short batch is one of small requests.
+
+        Args:
+            chunk: `Chunk`.
+            order: int array. Requests of it.
+
+        Returns:
+            The requests in their new order, and how many of them come before
+            those left over: a multiple of `batch_size`.
+        """
+        size = self.batch_size
+        if self.bounds is None:
+            return order, len(order) // size * size
+        sizes = np.diff(chunk.offsets)[order]
+        buckets = np.searchsorted(self.bounds, sizes)
+        by_bucket = np.argsort(buckets, kind="stable")
+        counts = np.bincount(buckets)
+        starts = _columns.to_offsets(counts)[:-1]
+        rank = np.arange(len(order)) - np.repeat(starts, counts)
+        in_batch = rank < np.repeat(counts // size * size, counts)
+        batches = by_bucket[in_batch].reshape(-1, size)
+        batches = batches[np.argsort(batches[:, -1])]
+        left = by_bucket[~in_batch]
+        left = left[np.argsort(-sizes[left], kind="stable")]
+        return order[np.append(batches, left)], batches.size
 
     def arrays(self, chunk, requests):
         """Returns the arrays of a batch, in the order of `specs`."""
@@ -70,7 +146,10 @@ class Batcher:
             candidates, real = starts[:, None], None
         else:
             sizes = chunk.offsets[requests + 1] - starts
-            slot = np.arange(sizes.max(initial=1))
+            width = sizes.max(initial=1)
+            if self.padding == "max_length" and self.bounds is not None:
+                width = self.bounds[np.searchsorted(self.bounds, width)]
+            slot = np.arange(width)
             real = slot < sizes[:, None]
             candidates = np.where(real, starts[:, None] + slot, 0)
         for feature in self.schema.item:
@@ -85,6 +164,8 @@ class Batcher:
                     values[~real] = 0
                 arrays.append(values)
             weights = np.ones(candidates.shape, "float32")
+            if self.weighting == "requests":
+                weights /= sizes[:, None]
             if real is not None:
                 weights[~real] = 0.0
             weights[size:] = 0.0
@@ -166,6 +247,9 @@ class Batcher:
         fixed = self.drop_remainder or self.pad_batches
         size = self.batch_size if fixed else None
         width = None if self.encoder.requests else 1
+        one_bucket = self.bounds is not None and len(self.bounds) == 1
+        if one_bucket and self.padding == "max_length":
+            width = int(self.bounds[0])
         specs = {}
 
         def add(role, name, dtype, *shape):
@@ -193,6 +277,32 @@ class Batcher:
                 add("y", name, "float32", width)
             add("w", "weights", "float32", width)
         return specs
+
+
+def _bounds(candidate_buckets, requests):
+    """Returns the bounds of buckets as an array; None where there are none."""
+    if candidate_buckets is None:
+        return None
+    if isinstance(candidate_buckets, str) and candidate_buckets == "auto":
+        return _POWERS_OF_TWO if requests else None
+    if not (
+        isinstance(candidate_buckets, list | tuple)
+        and len(candidate_buckets)
+        and all(isinstance(b, int | np.integer) for b in candidate_buckets)
+        and all(a < b for a, b in itertools.pairwise([0, *candidate_buckets]))
+    ):
+        raise ValueError(
+            "`candidate_buckets` must be 'auto', None or a list of positive "
+            "integers that increase. "
+            f"Received: candidate_buckets={candidate_buckets!r}"
+        )
+    if not requests:
+        raise ValueError(
+            "`candidate_buckets` needs requests=True: a row that is a request "
+            "of its own has one candidate. Received: "
+            f"candidate_buckets={candidate_buckets!r}, requests=False"
+        )
+    return np.array(candidate_buckets)
 
 
 def _windows(values, starts, lengths, width):

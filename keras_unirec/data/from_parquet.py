@@ -26,6 +26,8 @@ def from_parquet(
     drop_remainder=False,
     shuffle_buffer=131_072,
     validate=True,
+    candidate_buckets="auto",
+    weighting="candidates",
 ):
     """Makes a `tf.data.Dataset` of the rows of Parquet files.
 
@@ -46,6 +48,7 @@ def from_parquet(
             into one request of several candidates. The rows of a request
             have to follow each other; they may cross row groups and files.
         padding: string. `"longest"` or `"max_length"`, as in `from_pandas`.
+            Defaults to `"longest"`.
         pad_batches: bool. Whether the last batch is filled up with requests
             of weight 0. Defaults to `shuffle`.
         drop_remainder: bool. Whether to drop a last batch that is not full.
@@ -54,9 +57,21 @@ def from_parquet(
         validate: bool. Whether to check every value before the first batch,
             in one more pass over the files. Otherwise a wrong value stops the
             training when it is read.
+        candidate_buckets: `"auto"`, list of int or None. The buckets of
+            requests by number of candidates, as in `from_pandas`. What fills
+            no batch of its bucket waits in the buffer for the row groups that
+            follow. Defaults to `"auto"`.
+        weighting: string. Whether each of the `"candidates"` or each of the
+            `"requests"` weighs 1, as in `from_pandas`. Defaults to
+            `"candidates"`.
 
     Returns:
         A `tf.data.Dataset` as of `from_pandas`.
+
+    Raises:
+        ValueError: If an argument or a file is wrong, the rows of a request
+            do not follow each other, or, with `validate=True`, a value is
+            wrong; and as in `from_pandas`.
 
     Example:
     ```python
@@ -82,8 +97,14 @@ def from_parquet(
         padding,
         shuffle if pad_batches is None else pad_batches,
         drop_remainder,
+        candidate_buckets,
+        weighting,
     )
     stream = _Stream(_parquet.open_files(paths, encoder.columns), encoder)
+    if requests:
+        batcher.check_largest(
+            stream.largest_size, lambda: stream.request(stream.largest)[0]
+        )
     if validate:
         for columns, rows in stream.columns(stream.units):
             encoder.check(columns, rows)
@@ -95,12 +116,9 @@ def from_parquet(
             rng = np.random.default_rng([seed, next(epochs)])
             rng.shuffle(units)
         for chunk, index in _pools(
-            stream.chunks(units), batch_size, shuffle_buffer, rng
+            stream.chunks(units), batcher, shuffle_buffer, rng
         ):
-            stop = len(index)
-            if drop_remainder:
-                stop -= stop % batch_size
-            for start in range(0, stop, batch_size):
+            for start in range(0, len(index), batch_size):
                 yield tuple(
                     batcher.arrays(chunk, index[start : start + batch_size])
                 )
@@ -127,8 +145,9 @@ class _Stream:
             for group, rows in enumerate(file.group_rows)
             if rows
         ]
+        self.groups = groups
         if encoder.requests:
-            self.units, self.num_requests = self._by_request(groups)
+            self._by_request()
         else:
             self.units = [[group] for group in groups]
             self.num_requests = sum(file.num_rows for file in files)
@@ -159,6 +178,14 @@ class _Stream:
             while (chunk := following.result()) is not None:
                 following = executor.submit(next, chunks, None)
                 yield chunk
+
+    def request(self, position):
+        """Returns the id of a request, and the row where it starts."""
+        for _, (column, rows, starts), _, _ in self._runs():
+            if position < len(starts):
+                start = starts[position]
+                return column.value(start), rows.name(start)
+            position -= len(starts)
 
     def _read(self, units):
         """Reads row groups; cuts them between requests."""
@@ -198,24 +225,29 @@ class _Stream:
         columns = {key: column.take(head) for key, column in columns.items()}
         return (columns, rows), left
 
-    def _by_request(self, groups):
+    def _by_request(self):
         """Joins row groups that share a request into units."""
-        units, found = [], []
-        for place, _, ids, goes_on in self._runs(groups):
-            if units and units[-1][-1] == place:
+        self.units, found, all_starts, num_rows = [], [], [], 0
+        for place, (column, _, starts), ids, goes_on in self._runs():
+            if self.units and self.units[-1][-1] == place:
                 pass  # Another chunk of the same row group.
             elif goes_on:
-                units[-1].append(place)
+                self.units[-1].append(place)
             else:
-                units.append([place])
+                self.units.append([place])
             found.append(ids)
+            all_starts.append(num_rows + starts)
+            num_rows += column.num_rows
         found = np.concatenate(found)
         ordered = np.sort(found)
         if (ordered[1:] == ordered[:-1]).any():
-            self._raise_again(groups, found)
-        return units, len(found)
+            self._raise_again(found)
+        sizes = np.diff(np.concatenate(all_starts), append=num_rows)
+        self.num_requests = len(sizes)
+        self.largest = int(np.argmax(sizes))
+        self.largest_size = sizes[self.largest]
 
-    def _runs(self, groups):
+    def _runs(self):
         """Yields where requests start, chunk by chunk of the id column.
 
         As (place, (column, rows, starts), ids of the starts, whether the
@@ -225,7 +257,7 @@ class _Stream:
 
         name = self.encoder.schema.request_id
         last = None
-        for place in groups:
+        for place in self.groups:
             for arrays, rows in _parquet.read_group(
                 *place, [name], _CHUNK_ROWS
             ):
@@ -238,21 +270,17 @@ class _Stream:
                 starts = starts[1:] if goes_on else starts
                 yield place, (column, rows, starts), ids[starts], goes_on
 
-    def _raise_again(self, groups, ids):
+    def _raise_again(self, ids):
         """Names the first request that starts a second time."""
         _, first = np.unique(ids, return_index=True)
         again = np.ones(len(ids), "bool")
         again[first] = False
-        position = int(np.argmax(again))
-        for _, (column, rows, starts), _, _ in self._runs(groups):
-            if position < len(starts):
-                raise ValueError(
-                    f"Column `{self.encoder.schema.request_id}` must hold the "
-                    "rows of a request one after another: sort the files by "
-                    f"it. Received: {column.value(starts[position])!r} again "
-                    f"in {rows.name(starts[position])}, after other requests"
-                )
-            position -= len(starts)
+        value, row = self.request(int(np.argmax(again)))
+        raise ValueError(
+            f"Column `{self.encoder.schema.request_id}` must hold the rows of "
+            "a request one after another: sort the files by it. Received: "
+            f"{value!r} again in {row}, after other requests"
+        )
 
 
 def _num_rows(columns):
@@ -269,14 +297,16 @@ def _join(parts):
     return columns, _columns.JoinedRows(rows)
 
 
-def _pools(chunks, batch_size, shuffle_buffer, rng):
+def _pools(chunks, batcher, shuffle_buffer, rng):
     """Yields (chunk, requests of it) to cut into batches.
 
     All but the last hold a multiple of `batch_size`. With `rng`, half of a
-    full buffer is drawn at random; the other half mixes with what follows.
+    full buffer is drawn at random; the other half, and what fills no batch of
+    its bucket, mixes with what follows.
     """
     from keras_unirec.data import _encoding
 
+    batch_size = batcher.batch_size
     least = batch_size if rng is None else shuffle_buffer
     kept = 0 if rng is None else shuffle_buffer // 2
     parts, size = [], 0
@@ -287,14 +317,20 @@ def _pools(chunks, batch_size, shuffle_buffer, rng):
             continue
         pool = _encoding.concatenate(parts)
         index = np.arange(size)
+        stop = max(0, size - kept) // batch_size * batch_size
         if rng is not None:
             rng.shuffle(index)
-        stop = max(0, size - kept) // batch_size * batch_size
+            index[:stop], stop = batcher.arrange(pool, index[:stop])
         yield pool, index[:stop]
         parts = [pool.take(np.sort(index[stop:]))]
         size = len(parts[0])
     if size:
+        pool = _encoding.concatenate(parts)
         index = np.arange(size)
         if rng is not None:
             rng.shuffle(index)
-        yield _encoding.concatenate(parts), index
+        if batcher.drop_remainder:
+            index = index[: size // batch_size * batch_size]
+        if rng is not None:
+            index, _ = batcher.arrange(pool, index)
+        yield pool, index

@@ -5,3 +5,4 @@ from keras_unirec.serving.raw_inputs import raw_inputs as raw_inputs
 from keras_unirec.serving.signature_names import (
     signature_names as signature_names,
 )
+from keras_unirec.serving.warmup import write_warmup as write_warmup

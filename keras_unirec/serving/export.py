@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import keras
 
@@ -36,13 +37,14 @@ def export(
     `(num_requests, num_candidates)`, history columns
     `(num_requests, num_events)`, oldest event first, filled up at the right
     with any value, and `<sequence>_length` says how many events are real. An
-    unknown or out-of-range id is the unknown value, never an error; a number
-    of requests or candidates that differs between inputs is an error that
-    names them. An input has the name of its column; characters that a
-    signature does not allow become `_` (`keras_unirec.serving.
-    signature_names`). The file `schema.json` beside the model describes the
-    columns. The mixing matrices of `UniMixing` are constants, at the
-    temperature that the model has now.
+    unknown or out-of-range id is the unknown value, never an error; a wrong
+    number of axes, or a number of requests or candidates that differs between
+    inputs, is an error that names them. An input has the name of its column;
+    characters that a signature does not allow become `_`
+    (`keras_unirec.serving.signature_names`). The file `schema.json` beside the
+    model describes the columns. The mixing matrices of `UniMixing` are
+    constants, at the temperature that the model has now. The folder appears
+    when it is complete: a server that watches `"exported"` may be running.
 
     Args:
         model: `keras_unirec.applications.RankingModel` on the TensorFlow
@@ -62,17 +64,20 @@ def export(
             their `max_length` and candidates to a power of two, from 16 to
             the micro-batch, so that few programs are compiled: each number of
             requests and candidates compiles at its first call. TF Serving
-            runs them on CPUs only with `--xla_cpu_compilation_enabled=true`.
+            runs them on CPUs only with `--xla_cpu_compilation_enabled=true`;
+            with `warmup` it does not even load the version without it.
             Defaults to `False`.
         warmup: Optional dict of raw inputs, or list of them, as
             `keras_unirec.serving.raw_inputs` returns: requests that TF Serving
-            replays when it loads the model. See
+            replays when it loads the model, by
             `keras_unirec.serving.write_warmup`. Defaults to `None`: none.
 
     Raises:
         ValueError: If the model has no `kv_mode`, the backend is not
-            TensorFlow, an argument has no legal value, or two columns differ
-            only in characters that a signature does not allow.
+            TensorFlow, an argument has no legal value, two columns differ
+            only in characters that a signature does not allow, or the model
+            cannot run a request of `warmup`.
+        ImportError: If there is a `warmup` without `tensorflow-serving-api`.
 
     Example:
     ```python
@@ -120,12 +125,20 @@ def export(
     module = tf.Module()
     module.preprocessing = halves.preprocessing
     module.weights = [variable._value for variable in model.variables]
-    tf.saved_model.save(module, str(filepath), signatures=signatures)
-    path = os.path.join(str(filepath), "schema.json")
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(model.schema.to_json())
-    if warmup is not None:
-        write_warmup(filepath, warmup)
+    filepath = os.path.normpath(filepath)
+    # No number: TF Serving does not see it.
+    partial = f"{filepath}.partial"
+    try:
+        tf.saved_model.save(module, partial, signatures=signatures)
+        path = os.path.join(partial, "schema.json")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(model.schema.to_json())
+        if warmup is not None:
+            write_warmup(partial, warmup)
+        shutil.rmtree(filepath, ignore_errors=True)
+        os.rename(partial, filepath)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 class _Halves:
@@ -174,7 +187,11 @@ class _Halves:
         import tensorflow as tf
 
         def renamed(inputs):
-            raw = {key: inputs[self.names[key]] for key in specs}
+            # A server passes tensors of any rank on: name those at once.
+            raw = {
+                key: tf.ensure_shape(inputs[self.names[key]], spec.shape)
+                for key, spec in specs.items()
+            }
             self._check(raw)
             # A client passes the state on by name.
             return {

@@ -435,6 +435,55 @@ def test_arguments(kwargs, message):
         data.from_pandas(**kwargs)
 
 
+@pytest.mark.parametrize("reader", ["pandas", "parquet"])
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        (
+            {"candidate_buckets": [1]},
+            "`candidate_buckets` must end with a bound that holds the largest "
+            r"request: 2 candidates of request=8. Received: "
+            r"candidate_buckets=\[1\]",
+        ),
+        *(
+            (
+                {"candidate_buckets": wrong},
+                "`candidate_buckets` must be 'auto', None or a list of "
+                "positive integers that increase. Received: candidate_buckets=",
+            )
+            for wrong in ([], [2, 2], [4, 2], [0, 2], [2.0], "2", 2, [[2]])
+        ),
+        (
+            {"candidate_buckets": [2], "requests": False},
+            "`candidate_buckets` needs requests=True.*Received: "
+            r"candidate_buckets=\[2\], requests=False",
+        ),
+        (
+            {"weighting": "rows"},
+            "`weighting` must be 'candidates' or 'requests'. Received: "
+            "weighting='rows'",
+        ),
+        (
+            {"weighting": "requests", "requests": False},
+            "`weighting` must be 'candidates' unless requests=True.*Received: "
+            "weighting='requests', requests=False",
+        ),
+    ],
+)
+def test_arguments_of_requests(kwargs, message, reader, tmp_path):
+    kwargs = {"requests": True, **kwargs}
+    for shuffle in (False, True):
+        with pytest.raises(ValueError, match=message):
+            read(
+                frame(),
+                make_schema(),
+                reader,
+                tmp_path,
+                shuffle=shuffle,
+                **kwargs,
+            )
+
+
 def test_schema_without_labels_or_requests():
     schema = Schema(user=[Categorical("user", 2)])
     with pytest.raises(ValueError, match="pass labels=False"):

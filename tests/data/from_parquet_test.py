@@ -108,6 +108,12 @@ class FromParquetTest(TestCase):
             {"labels": False, "padding": "max_length"},
             {"pad_batches": True},
             {"drop_remainder": True, "requests": True},
+            {
+                "requests": True,
+                "padding": "max_length",
+                "candidate_buckets": [2, 9],
+                "weighting": "requests",
+            },
         ):
             streamed = data.from_parquet(folder, schema, 64, **kwargs)
             expected = data.from_pandas(df, schema, 64, **kwargs)
@@ -203,6 +209,12 @@ class FromParquetTest(TestCase):
             )
             weights = [w.numpy().sum(1) for _, _, w in dataset]
             self.assertEqual(sorted(np.concatenate(weights))[-3:], [5, 95, 200])
+        with self.assertRaisesRegex(
+            ValueError, "largest request: 200 candidates of request='b'"
+        ):
+            data.from_parquet(
+                folder, schema, requests=True, candidate_buckets=[5, 199]
+            )
 
     def test_requests_of_integers(self):
         df = frame(200)

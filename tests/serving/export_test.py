@@ -9,6 +9,7 @@ import numpy as np
 
 import keras_unirec as ku
 from tests.small_log import small_frame
+from tests.small_log import small_requests
 from tests.small_log import small_schema
 from tests.test_case import TestCase
 
@@ -19,23 +20,25 @@ sys.modules["keras_unirec"] = None  # Importing it is an error.
 import numpy as np
 import tensorflow as tf
 
-folder = sys.argv[1]
-served = tf.saved_model.load(folder + "/1").signatures
-raw = dict(np.load(folder + "/raw.npz"))
-raw = {name: tf.constant(value) for name, value in raw.items()}
+for folder in sys.argv[1:]:
+    served = tf.saved_model.load(folder + "/1").signatures
+    raw = dict(np.load(folder + "/raw.npz"))
+    raw = {name: tf.constant(value) for name, value in raw.items()}
 
-def call(name, inputs):
-    names = served[name].structured_input_signature[1]
-    return served[name](**{key: inputs[key] for key in names})
+    def call(name, inputs):
+        names = served[name].structured_input_signature[1]
+        return served[name](**{key: inputs[key] for key in names})
 
-outputs = call("serving_default", raw)
-state = call("encode_user", raw)
-halves = call("score_items", {**raw, **state})
-results = {"whole/" + name: value.numpy() for name, value in outputs.items()}
-for name, value in halves.items():
-    results["halves/" + name] = value.numpy()
-results["signatures"] = sorted(served)
-np.savez(folder + "/served.npz", **results)
+    results = {"signatures": sorted(served)}
+    for suffix in ("", "_xla"):
+        if "encode_user" + suffix in served:
+            outputs = call("serving_default" + suffix, raw)
+            state = call("encode_user" + suffix, raw)
+            halves = call("score_items" + suffix, {**raw, **state})
+            for name in outputs:
+                results[f"whole{suffix}/{name}"] = outputs[name].numpy()
+                results[f"halves{suffix}/{name}"] = halves[name].numpy()
+    np.savez(folder + "/served.npz", **results)
 """
 
 
@@ -45,9 +48,10 @@ np.savez(folder + "/served.npz", **results)
 class ExportTest(TestCase):
     def serve(self, model, raw, **kwargs):
         """Exports, and scores raw columns in a fresh process."""
-        folder = self.get_temp_dir()
-        model.export(f"{folder}/1", **kwargs)
-        self.assertTrue(os.path.exists(f"{folder}/1/schema.json"))
+        return self.serve_all([(model, kwargs)], raw)[0]
+
+    def serve_all(self, models, raw):
+        """The same for pairs of a model and arguments of its export."""
         raw = {
             # Strings as bytes: no pickles between the two processes.
             name: np.char.encode(value.astype("U"), "utf-8")
@@ -55,9 +59,14 @@ class ExportTest(TestCase):
             else value
             for name, value in raw.items()
         }
-        np.savez(f"{folder}/raw.npz", **raw)
-        subprocess.run([sys.executable, "-c", SERVER, folder], check=True)
-        return dict(np.load(f"{folder}/served.npz"))
+        folders = [self.get_temp_dir() for _ in models]
+        for folder, (model, kwargs) in zip(folders, models):
+            model.export(f"{folder}/1", **kwargs)
+            self.assertTrue(os.path.exists(f"{folder}/1/schema.json"))
+            self.assertFalse(os.path.exists(f"{folder}/1.partial"))
+            np.savez(f"{folder}/raw.npz", **raw)
+        subprocess.run([sys.executable, "-c", SERVER, *folders], check=True)
+        return [dict(np.load(f"{folder}/served.npz")) for folder in folders]
 
     def test_fresh_process(self):
         frame = small_frame()
@@ -81,6 +90,107 @@ class ExportTest(TestCase):
                 self.assertAllClose(
                     served[f"{half}/{label}"][:, 0], expected[label], atol=1e-5
                 )
+
+    def test_every_application(self):
+        """Both halves, micro-batches and XLA equal `predict`."""
+        frame, schema = small_requests()
+        names = ku.applications.list_models("*_tiny")
+        options = {n: {"num_iterations": 3} for n in names if "unimixer" in n}
+        models = {
+            name: ku.applications.load(name, schema, **options.get(name, {}))
+            for name in names
+        }
+        # 4 candidates: two micro-batches, of which one is short. Compiled
+        # programs are few: one application has them all.
+        arguments = {name: {"micro_batch_size": 3} for name in names}
+        arguments["ui_mixformer_tiny"]["xla_signatures"] = True
+        arguments["ui_mixformer_tiny"]["kv_mode"] = "projected"
+        served = self.serve_all(
+            [(model, arguments[name]) for name, model in models.items()],
+            ku.serving.raw_inputs(frame, schema, requests=True),
+        )
+        for (name, model), outputs in zip(models.items(), served):
+            expected = ku.predict(model, frame)
+            suffixes = ("",)
+            if "xla_signatures" in arguments[name]:
+                suffixes = ("", "_xla")
+            self.assertLen(outputs["signatures"], 3 * len(suffixes))
+            for suffix in suffixes:
+                for half in ("whole", "halves"):
+                    for label in schema.label_names:
+                        scores = outputs[f"{half}{suffix}/{label}"]
+                        self.assertEqual(scores.shape, (16, 4))
+                        self.assertAllClose(
+                            scores.ravel(), expected[label], atol=1e-5
+                        )
+
+    def test_any_number_of_candidates(self):
+        import tensorflow as tf
+
+        frame, schema = small_requests()
+        model = ku.applications.load("ui_mixformer_tiny", schema)
+        folder = self.get_temp_dir()
+        model.export(f"{folder}/1", micro_batch_size=5, xla_signatures=True)
+        loaded = tf.saved_model.load(f"{folder}/1")
+        raw = ku.serving.raw_inputs(frame, schema, requests=True)
+        items = ("video_id", "price", "genres", "genres_length")
+        for number in (0, 1, 5, 11, 40):
+            some = {
+                key: np.concatenate([value] * 10, axis=1)[:2, :number]
+                if key in items
+                else value[:2]
+                for key, value in raw.items()
+            }
+            some = {k: tf.constant(v) for k, v in some.items()}
+            outputs = loaded.signatures["serving_default"](**some)["is_click"]
+            self.assertEqual(outputs.shape, (2, number))
+            # The same four candidates again and again.
+            again = [np.resize(row[:4], number) for row in outputs.numpy()]
+            self.assertAllClose(outputs, again, atol=1e-6)
+            if number < 11:
+                xla = loaded.signatures["serving_default_xla"](**some)
+                self.assertAllClose(xla["is_click"], outputs, atol=1e-5)
+
+    def test_unequal_inputs_are_named(self):
+        import tensorflow as tf
+
+        frame, schema = small_requests()
+        model = ku.applications.load("rankmixer_tiny", schema)
+        folder = self.get_temp_dir()
+        model.export(f"{folder}/1")
+        signatures = tf.saved_model.load(f"{folder}/1").signatures
+        raw = ku.serving.raw_inputs(frame, schema, requests=True)
+        raw = {key: tf.constant(value) for key, value in raw.items()}
+        names = signatures["encode_user"].structured_input_signature[1]
+        state = signatures["encode_user"](**{k: raw[k] for k in names})
+        for name, inputs, text in (
+            ("serving_default", {"city": raw["city"][:1]}, "city"),
+            ("serving_default", {"price": raw["price"][:, :1]}, "price"),
+            ("score_items", {"state_request": state["state_request"][:1]}, ""),
+        ):
+            given = {**raw, **state, **inputs}
+            names = signatures[name].structured_input_signature[1]
+            with self.assertRaisesRegex(
+                tf.errors.InvalidArgumentError, f"the same number.*{text}"
+            ):
+                signatures[name](**{key: given[key] for key in names})
+
+    def test_bad_arguments(self):
+        model = ku.applications.load("rankmixer_tiny", small_schema())
+        folder = f"{self.get_temp_dir()}/1"
+        for arguments, message in (
+            ({"micro_batch_size": 0}, "`micro_batch_size` must be a positive"),
+            ({"xla_signatures": 1}, "`xla_signatures` must be True or False"),
+            (
+                {"micro_batch_size": None, "xla_signatures": True},
+                "`xla_signatures` need",
+            ),
+            ({"warmup": [{"city": ["Oslo"]}]}, "Missing inputs"),
+        ):
+            with self.assertRaisesRegex(ValueError, message):
+                model.export(folder, **arguments)
+            self.assertFalse(os.path.exists(folder))
+            self.assertFalse(os.path.exists(f"{folder}.partial"))
 
     def test_mixing_matrices_are_constants(self):
         """No Sinkhorn iteration is served, at the temperature of the model."""
