@@ -22,6 +22,7 @@ os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
 import serving  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
@@ -109,6 +110,45 @@ def measure(mean, counts, args):
     return result
 
 
+def padding(batch_size=256, num_requests=20_000):
+    """Share of padded candidates with and without buckets.
+
+    Requests of 1 to 50 candidates, 8 on average, most of them small.
+    """
+    rng = np.random.default_rng(0)
+    sizes = np.minimum(rng.geometric(0.12, num_requests), 50)
+    request = np.repeat(np.arange(num_requests), sizes)
+    frame = pd.DataFrame(
+        {
+            "request": request,
+            "item": rng.integers(0, 9, len(request)),
+            "click": rng.integers(0, 2, len(request)),
+        }
+    )
+    schema = ku.Schema(
+        item=[ku.Categorical("item", 9)],
+        labels=[ku.Label("click")],
+        request_id="request",
+    ).adapt(frame)
+    shares = {}
+    for buckets in ("auto", None):
+        data = ku.data.from_pandas(
+            frame,
+            schema,
+            batch_size,
+            shuffle=True,
+            requests=True,
+            candidate_buckets=buckets,
+        )
+        padded = sum(w.shape[0] * w.shape[1] for _, _, w in data)
+        shares[str(buckets)] = 1 - len(frame) / padded
+    return {
+        "mean_candidates": len(frame) / num_requests,
+        "batch_size": batch_size,
+        "padded_share": shares,
+    }
+
+
 def paper_size():
     """Forward FLOPs of a sample at the medium widths, T = 512."""
     results = []
@@ -145,6 +185,7 @@ def main():
         "history_length": LENGTH,
         "batch_rows": BATCH_ROWS,
         "training": [measure(*item, args) for item in CANDIDATES.items()],
+        "padding": padding(),
         "medium": paper_size(),
     }
     if args.out:

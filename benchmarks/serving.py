@@ -23,7 +23,7 @@ import json
 import os
 import pathlib
 import platform
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -319,7 +319,9 @@ def peak_memory(folder, candidates):
 
 def memory(folder, candidates):
     def peak():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        # Linux. `ru_maxrss` would begin with that of the parent.
+        status = pathlib.Path("/proc/self/status").read_text(encoding="utf-8")
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
     path = pathlib.Path(folder, "ui_mixformer", "1", "schema.json")
     schema = ku.Schema.from_json(path.read_text(encoding="utf-8"))
@@ -341,9 +343,10 @@ def paper_size():
     """FLOPs of the three ways at the paper's medium widths, T = 512."""
     results = []
     one = ku.analysis.profile("mixformer_medium").flops
+    absorbed = {"kv_mode": "absorbed"}
     for candidates in CANDIDATES:
         shared, decoupled = (
-            ku.analysis.profile(name, candidates=candidates).flops
+            ku.analysis.profile(name, candidates=candidates, **absorbed).flops
             for name in ("mixformer_medium", "ui_mixformer_medium")
         )
         results.append(

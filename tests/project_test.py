@@ -88,9 +88,12 @@ def test_layers_and_applications_do_without_tensorflow(module):
         "data.synthetic_click_log",
         "evaluate",
         "analysis.plot_mixing",
+        "applications.UIMixFormer",
         "applications.UniMixer",
         "applications.UniMixerLite",
+        "layers.DecoupledHeadMixing",
         "layers.FeatureTokenizer",
+        "layers.HeadKeyValue",
         "layers.HeadCrossAttention",
         "layers.HeadMixing",
         "layers.HistoryEncoder",
@@ -102,6 +105,9 @@ def test_layers_and_applications_do_without_tensorflow(module):
         "layers.UniMixing",
         "layers.UniMixingLite",
         "predict",
+        "serving.export",
+        "serving.raw_inputs",
+        "serving.write_warmup",
     ],
 )
 def test_public_names(name):

@@ -14,6 +14,8 @@ def mixformer_closed_form(
     num_labels=1,
     batch_size=1,
     candidates=1,
+    num_item_heads=None,
+    item_feature_dim=None,
 ):
     """MixFormer's counts in its default form, to check `profile` against.
 
@@ -35,6 +37,10 @@ def mixformer_closed_form(
     an event), and so is the map. Embedding tables and the dense layers of
     numerical columns are not included.
 
+    UI-MixFormer has the same parameters. Of its N heads, N_G are computed
+    `R C` times and the others `R` times: `R (N - N_G) + R C N_G` stands for
+    `R C N`, and the slices of the tokenizers are those of each side.
+
     Args:
         num_heads: int. N.
         dim: int. D.
@@ -49,6 +55,9 @@ def mixformer_closed_form(
         num_labels: int. Defaults to `1`.
         batch_size: int. R. Defaults to `1`.
         candidates: int. C. Defaults to `1`.
+        num_item_heads: int. N_G. Defaults to `None`: not decoupled.
+        item_feature_dim: int. The part of `feature_dim` that the item columns
+            are; with `num_item_heads`.
 
     Returns:
         dict from the part to its `(parameters, multiply-accumulates)`.
@@ -58,22 +67,40 @@ def mixformer_closed_form(
     e = d if sequence_dim is None else sequence_dim
     g = d if sequence_hidden_dim is None else sequence_hidden_dim
     events, rows = batch_size * t, batch_size * candidates
-    heads = 3 * n * d * f
-    piece = -(-feature_dim // n)
+    sides = [(n, feature_dim, rows)]  # Heads, width, how often.
+    if num_item_heads is not None:
+        sides = [
+            (n - num_item_heads, feature_dim - item_feature_dim, batch_size),
+            (num_item_heads, item_feature_dim, rows),
+        ]
+    head_rows = sum(heads * times for heads, _, times in sides)
+    network = 3 * d * f
     return {
         "projection": (event_feature_dim * e, events * event_feature_dim * e),
         "history_encoder": (
             layers * (3 * e * g + e),
             events * layers * 3 * e * g,
         ),
-        "tokenizer": (feature_dim * d, rows * n * piece * d),
-        "query_mixer": (layers * (heads + 2 * d), rows * layers * heads),
+        "tokenizer": (
+            feature_dim * d,
+            sum(
+                times * heads * -(-width // heads) * d
+                for heads, width, times in sides
+            ),
+        ),
+        "query_mixer": (
+            layers * (n * network + 2 * d),
+            layers * head_rows * network,
+        ),
         "cross_attention": (
             layers * 2 * n * d * d,
-            rows * layers * (2 * n * d * d + 2 * n * d * e + 2 * t * n * e),
+            layers * head_rows * (2 * d * d + 2 * d * e + 2 * t * e),
         ),
         "history_map": (e * n * d, 0),
-        "output_fusion": (layers * (heads + d), rows * layers * heads),
+        "output_fusion": (
+            layers * (n * network + d),
+            layers * head_rows * network,
+        ),
         "towers": _towers(d, (d,), num_labels, rows),
     }
 

@@ -8,6 +8,7 @@ import keras_unirec as ku
 from keras_unirec.analysis import mixformer_closed_form
 from keras_unirec.analysis import paper_schema
 from keras_unirec.analysis import profile
+from tests.small_log import small_batch
 from tests.small_log import small_schema
 from tests.test_case import TestCase
 
@@ -56,7 +57,12 @@ class ProfileTest(TestCase):
         self.assertEqual(result.flops, 2 * 2 * 3 * 4 * 3 * 8 * 12)
         self.assertEqual(result.dense_parameters, 4 * 3 * 8 * 12 + 2 * 8)
 
-    @parameterized.parameters({}, {"sequence_dim": 24}, {"num_heads": 4})
+    @parameterized.parameters(
+        {},
+        {"sequence_dim": 24},
+        {"num_heads": 4},
+        {"num_item_heads": 3},
+    )
     def test_equals_the_closed_form(self, **overrides):
         schema = small_schema()
         model = ku.applications.load("mixformer_tiny", schema, **overrides)
@@ -66,6 +72,7 @@ class ProfileTest(TestCase):
         widths = {
             "events": [0] * len(lengths),
             "features": 0,
+            "items": 0,
         }
         for encoded in schema.encoded:
             width = 1
@@ -81,6 +88,7 @@ class ProfileTest(TestCase):
                 widths["events"][names.index(encoded.sequence)] += width
             else:
                 widths["features"] += width
+                widths["items"] += width * (encoded.side == "item")
         expected = mixformer_closed_form(
             num_heads=model.num_heads,
             dim=model.dim,
@@ -93,6 +101,8 @@ class ProfileTest(TestCase):
             num_labels=len(schema.labels),
             batch_size=3,
             candidates=2,
+            num_item_heads=model.num_item_heads,
+            item_feature_dim=widths["items"],
         )
         event_dim = model.sequence_dim or model.dim
         expected["projection"] = (
@@ -123,6 +133,41 @@ class ProfileTest(TestCase):
         self.assertGreater(one.user_flops, 0)
         self.assertEqual(more.item_flops, 5 * one.item_flops)
         self.assertEqual(one.flops, 4 * profile(model).flops_per_sample)
+
+    def test_state_of_a_request(self):
+        schema = small_schema()
+        model = ku.applications.load(
+            "ui_mixformer_tiny", schema, dtype="mixed_bfloat16"
+        )
+        result = profile(model, batch_size=3, candidates=2)
+        inputs, _, _ = small_batch(schema, requests=1)
+        state = model.encode_user(inputs)
+        self.assertEqual(
+            result.state,
+            {
+                name: np.prod(tensor.shape)
+                * (1 if name == "state_history_mask" else 2)
+                for name, tensor in state.items()
+            },
+        )
+        self.assertEqual(result.state_bytes, sum(result.state.values()))
+        projected = profile(
+            "ui_mixformer_tiny", schema=schema, kv_mode="projected"
+        )
+        self.assertEqual(projected.state["state_keys_0"], 5 * 12 * 32 * 4)
+        layer = ku.layers.SwiGLU(3)
+        layer.build((2, 4))
+        one = profile(layer, inputs=keras.KerasTensor((2, 4), "float32"))
+        self.assertEqual(one.state_bytes, 0)
+
+    def test_ui_mixformer_at_the_paper_size(self):
+        """1:1 by width, MixFormer's parameters, half of it per candidate."""
+        shared = profile("mixformer_medium")
+        decoupled = profile("ui_mixformer_medium")
+        self.assertEqual(decoupled.dense_parameters, shared.dense_parameters)
+        self.assertEqual(decoupled.flops, shared.flops)
+        self.assertEqual(decoupled.state["state_user_heads_0"], 8 * 768 * 4)
+        self.assertBetween(shared.item_flops / decoupled.item_flops, 1.99, 2.0)
 
     def test_lengths_of_some_histories(self):
         model = ku.applications.load("mixformer_tiny", small_schema())
