@@ -4,7 +4,8 @@
 
 Counts HyFormer's Tables 1 and 2, RankMixer's sizes and UniMixer's Tables 2 to
 4, on the reference schemas and in the units of the papers, beside what they
-print. No weight is allocated; a row takes a few seconds.
+print; then what the state of one user holds. No weight is allocated; a row
+takes a few seconds.
 """
 
 import argparse
@@ -101,6 +102,19 @@ TABLES = {
         ("Lite, 8 blocks", "unimixer_lite_5m", {"num_layers": 8}, 19.21, 0.629),
     ],
 }
+# Rows of the table of states in docs/serving.md.
+STATES = [
+    ("mixformer_medium", {}),
+    ("mixformer_medium", {"kv_mode": "projected"}),
+    ("ui_mixformer_medium", {}),
+    ("ui_mixformer_medium", {"kv_mode": "projected"}),
+    ("hyformer_base", {}),
+    ("hyformer_base", {"kv_mode": "projected"}),
+    ("longer_rankmixer_base", {}),
+    ("rankmixer_1b", {}),
+    ("unimixer_101m", {}),
+    ("unimixer_lite_84m", {}),
+]
 # Of `Profile.paper_units`: the key, and what it is.
 UNITS = {
     "hyformer_table_1": ("hyformer", "TFLOPs"),
@@ -145,6 +159,27 @@ def count(table, row, model, options, parameters, flops):
     return counts, result
 
 
+def state(model, options):
+    lengths = (
+        LENGTHS if model in ("hyformer_base", "longer_rankmixer_base") else None
+    )
+    result = profile(model, history_length=lengths, **options)
+    print(
+        f"{model:24} {str(options or ''):30} {result.state_bytes / 1e6:8.3f} MB "
+        f"{result.user_flops / 1e9:8.3f} GFLOPs a request, "
+        f"{result.item_flops / 1e9:8.3f} a candidate",
+        flush=True,
+    )
+    return {
+        "model": model,
+        "options": options,
+        "state": result.state,
+        "state_bytes": result.state_bytes,
+        "user_flops": result.user_flops,
+        "item_flops": result.item_flops,
+    }
+
+
 def parts(result):
     """Of the batch, forward, 2 per multiply-accumulate."""
     return [
@@ -171,6 +206,8 @@ def main():
             report[table].append(counts)
             if not counts["options"]:
                 report["parts"][counts["model"]] = parts(result)
+    print("states")
+    report["states"] = [state(*row) for row in STATES]
     if args.out:
         os.makedirs(os.path.dirname(args.out) or ".", exist_ok=True)
         with open(args.out, "w") as file:
