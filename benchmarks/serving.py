@@ -8,7 +8,8 @@ columns in and probabilities out, three ways:
 
 - pointwise: MixFormer, every candidate a request with the user's columns;
 - MixFormer: one request, whose encoded history all candidates share;
-- UI-MixFormer: its user heads are shared as well.
+- UI-MixFormer: its user heads are shared as well; also compiled by XLA, with
+  candidates padded to a power of two.
 
 Next to the measured speed-up stands the one that the matrix products allow
 (`profile`). All times are of one process, the ways in turns. Then: a state
@@ -112,7 +113,11 @@ def export(folder, schema):
     raw = ku.serving.raw_inputs(frame, schema, requests=True)
     errors = {}
     for name, model in models.items():
-        model.export(f"{folder}/{name}/1", warmup=raw)
+        model.export(
+            f"{folder}/{name}/1",
+            warmup=raw,
+            xla_signatures=name == "ui_mixformer",
+        )
         signatures = load(folder, name)
         state = call(signatures["encode_user"], raw)
         served = {
@@ -183,6 +188,9 @@ def latency_by_candidates(folder, models, schema, rounds):
             "pointwise": pointwise,
             **{name: whole(name) for name in models},
         }
+        ways["ui_mixformer_xla"] = lambda: call(
+            loaded["ui_mixformer"]["serving_default_xla"], raw
+        )
         flops = {
             name: ku.analysis.profile(model, candidates=candidates).flops
             for name, model in models.items()

@@ -165,7 +165,8 @@ def state(model, options):
     )
     result = profile(model, history_length=lengths, **options)
     print(
-        f"{model:24} {str(options or ''):30} {result.state_bytes / 1e6:8.3f} MB "
+        f"{model:24} {str(options or ''):30} "
+        f"{result.state_bytes / 1e6:8.3f} MB, "
         f"{result.user_flops / 1e9:8.3f} GFLOPs a request, "
         f"{result.item_flops / 1e9:8.3f} a candidate",
         flush=True,
