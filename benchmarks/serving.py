@@ -440,7 +440,10 @@ def main():
             "latency": latency_by_candidates(
                 folder, models, schema, args.rounds
             ),
-            "kept_state": kept_state(folder, schema, 1000, 4 * args.rounds),
+            "kept_state": [
+                kept_state(folder, schema, number, 4 * args.rounds)
+                for number in (50, 1_000)
+            ],
             "clients": clients(folder, schema, 200, args.calls),
             "peak_memory": [
                 peak_memory(folder, number) for number in (50, 2_000, 10_000)

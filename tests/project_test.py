@@ -106,6 +106,7 @@ def test_layers_and_applications_do_without_tensorflow(module):
         "layers.UniMixingLite",
         "predict",
         "serving.export",
+        "serving.measure_latency",
         "serving.raw_inputs",
         "serving.write_warmup",
     ],
