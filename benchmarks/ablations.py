@@ -45,7 +45,7 @@ ROWS = {
         "[OF] PFFN -> FFN": ("mixformer_tiny", {"shared_output_fusion": True}),
         "Pre-RN -> Post-LN": ("mixformer_tiny", {"norm": "post_layer"}),
     },
-    # 3.4: how many of the 8 heads belong to the items.
+    # 3.4: how many of the 8 heads belong to the items; by width, 2 do.
     "ui_mixformer": {
         "MixFormer": ("mixformer_tiny", {}),
         "UI-MixFormer, by width": ("ui_mixformer_tiny", {}),
@@ -54,7 +54,7 @@ ROWS = {
                 "ui_mixformer_tiny",
                 {"num_item_heads": number},
             )
-            for number in (2, 4, 6)
+            for number in (4, 6)
         },
     },
     # Table 3; then Table 4 with bases and ranks of these widths.
