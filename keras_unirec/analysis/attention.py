@@ -1,6 +1,7 @@
 """What the queries and heads of a model read from its histories."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_unirec.analysis.plots import _finished
@@ -20,7 +21,9 @@ def attention_weights(model, inputs):
         dict of float32 arrays by name of the attention layer, in the order of
         the model. HyFormer: `"query_decoding_<layer>_<history>"`, of shape
         `(requests, candidates, queries, heads, events)`; MixFormer:
-        `"cross_attention_<layer>"`, `(requests, candidates, heads, events)`.
+        `"cross_attention_<layer>"`, `(requests, candidates, heads, events)`;
+        UI-MixFormer: `"user_cross_attention_<layer>"`, the same for every
+        candidate, and `"item_cross_attention_<layer>"`.
         Padding has weight 0; with softmax the others sum to 1. Events are what
         the layer reads: after merging, or the most recent ones of LONGER.
 
@@ -34,35 +37,43 @@ def attention_weights(model, inputs):
     keras_unirec.analysis.plot_attention(maps)
     ```
     """
-    readers = [
-        layer
-        for layer in getattr(getattr(model, "item_model", None), "layers", ())
-        if hasattr(layer, "weights_of_events")
-    ]
-    if not readers:
+    maps = {}
+    for name in ("user_model", "item_model"):
+        half = getattr(model, name, None)
+        readers = [
+            layer
+            for layer in getattr(half, "layers", ())
+            if hasattr(layer, "weights_of_events")
+        ]
+        if not readers:
+            continue
+        if not maps:
+            inputs = model.known_inputs(inputs)
+            inputs.update(model.encode_user(inputs))
+        # The symbolic arguments of each layer are outputs of a model.
+        arguments = keras.Model(
+            half.inputs, {layer.name: layer.input for layer in readers}
+        )
+        values = arguments({x.name: inputs[x.name] for x in half.inputs})
+        for layer in readers:
+            queries, *history, mask = values[layer.name]
+            history = history[0] if len(history) == 1 else tuple(history)
+            weights = layer.weights_of_events(queries, history, mask=mask)
+            maps[layer.name] = ops.convert_to_numpy(
+                ops.cast(weights, "float32")
+            )
+    if not maps:
         raise ValueError(
             "`model` must have layers that read a history with attention. "
             f"Received: {type(model).__name__}, which has none"
         )
-    # The symbolic arguments of each layer are outputs of a model like others.
-    arguments = keras.Model(
-        model.item_model.inputs, {layer.name: layer.input for layer in readers}
-    )
-    inputs = model.known_inputs(inputs)
-    state = model.encode_user(inputs)
-    values = arguments(
-        {
-            tensor.name: {**inputs, **state}[tensor.name]
-            for tensor in model.item_model.inputs
-        }
-    )
-    maps = {}
-    for layer in readers:
-        queries, *history, mask = values[layer.name]
-        history = history[0] if len(history) == 1 else tuple(history)
-        weights = layer.weights_of_events(queries, history, mask=mask)
-        maps[layer.name] = ops.convert_to_numpy(ops.cast(weights, "float32"))
-    return maps
+    candidates = max(weights.shape[1] for weights in maps.values())
+    return {
+        name: np.broadcast_to(
+            weights, (weights.shape[0], candidates, *weights.shape[2:])
+        )
+        for name, weights in maps.items()
+    }
 
 
 def plot_attention(maps, request=0, candidate=0, path=None):

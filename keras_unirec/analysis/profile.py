@@ -11,6 +11,8 @@ from keras import tree
 
 from keras_unirec.analysis import _matmuls
 from keras_unirec.analysis.paper_schema import paper_schema
+from keras_unirec.layers._checks import check_integers
+from keras_unirec.layers._checks import check_positive_integers
 
 _TABLE = re.compile(r"(^|/)embeddings$")
 
@@ -87,9 +89,7 @@ def profile(
     profile.to_frame()
     ```
     """
-    for name, value in (("batch_size", batch_size), ("candidates", candidates)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be positive. Received: {value}")
+    check_positive_integers(batch_size=batch_size, candidates=candidates)
     arguments = (batch_size, candidates, history_length, training, inputs)
     if not isinstance(model, str):
         if overrides:
@@ -369,6 +369,9 @@ def _encoded_inputs(schema, batch_size, candidates, history_length):
     lengths = {s.name: s.max_length for s in schema.sequences}
     if not isinstance(history_length, dict):
         history_length = dict.fromkeys(lengths, history_length)
+    for length in history_length.values():
+        if length is not None:
+            check_integers(0, 2**31 - 1, history_length=length)
     unknown = sorted(set(history_length) - set(lengths), key=str)
     if unknown:
         raise ValueError(
@@ -380,7 +383,8 @@ def _encoded_inputs(schema, batch_size, candidates, history_length):
         axis = candidates
         if encoded.sequence is not None:
             name = encoded.sequence
-            axis = history_length.get(name) or lengths[name]
+            axis = history_length.get(name)
+            axis = lengths[name] if axis is None else axis
         shape = tuple(axis if s is None else s for s in encoded.shape)
         inputs[encoded.key] = keras.KerasTensor(
             (batch_size, *shape), encoded.dtype

@@ -24,6 +24,7 @@ def num_user_heads(num_item_heads, num_heads, request, candidates, groups):
     Raises:
         ValueError: If one side would have no head.
     """
+    _check_groups(groups, num_heads, request, candidates)
     if num_item_heads != "by_width":
         number, why = num_item_heads, ""
     elif groups is None:
@@ -41,8 +42,9 @@ def num_user_heads(num_item_heads, num_heads, request, candidates, groups):
     if not legal or not 1 <= number <= num_heads - 1:
         raise ValueError(
             "`num_item_heads` must leave at least one head to the user and one "
-            f"to the items: an int from 1 to num_heads - 1 = {num_heads - 1}, "
-            f'or "by_width". Received: num_item_heads={num_item_heads!r}{why}'
+            "to the items: an int from 1 to `num_heads` less 1, or "
+            f'"by_width". Received: num_item_heads={num_item_heads!r}{why}; '
+            f"num_heads={num_heads}"
         )
     if not request:
         raise ValueError(
@@ -53,21 +55,56 @@ def num_user_heads(num_item_heads, num_heads, request, candidates, groups):
     return num_heads - number
 
 
+def _check_groups(groups, num_heads, request, candidates):
+    """Groups of the user first, then those of the items; none is mixed."""
+    if groups is None:
+        return
+    if not isinstance(groups, (list, tuple)) or not all(
+        isinstance(group, (list, tuple))
+        and len(group)
+        and all(isinstance(key, str) for key in group)
+        for group in groups
+    ):
+        raise ValueError(
+            "`token_groups` must be a list of lists of column names. "
+            f"Received: token_groups={groups!r}"
+        )
+    named = sorted(key for group in groups for key in group)
+    known = sorted([*request, *candidates])
+    of_items = [{key in candidates for key in group} for group in groups]
+    if (
+        len(groups) != num_heads
+        or named != known
+        or any(len(sides) > 1 for sides in of_items)
+        or of_items != sorted(of_items, key=max)
+    ):
+        raise ValueError(
+            f"`token_groups` must be {num_heads} lists (`num_heads`) that name "
+            "each column exactly once: with `num_item_heads` first lists of "
+            f"columns of the user, {sorted(request)}, then of the items, "
+            f"{sorted(candidates)}. Received: token_groups={groups}"
+        )
+
+
 def mixer(layer, num_user_heads, num_item_heads):
     """The mixer for both sides, in place of one for all heads.
 
     Raises:
         ValueError: If the items would reach the user through it.
     """
-    identity = isinstance(layer, keras.layers.Activation)
-    if isinstance(layer, layers.HeadMixing) and layer.num_heads is None:
+    num_heads = num_user_heads + num_item_heads
+    if type(layer) is layers.HeadMixing and layer.num_heads in (
+        None,
+        num_heads,
+    ):
         return layers.DecoupledHeadMixing(
             num_user_heads,
             num_item_heads,
             dtype=layer.dtype_policy,
             name=layer.name,
         )
-    if layer is None or identity or reads_user(layer):
+    identity = (keras.layers.Activation, keras.layers.Identity, type(None))
+    if isinstance(layer, (*identity, layers.TokenSelfAttention)):
         return layer
     raise ValueError(
         "`num_item_heads` decouples the heads of the user from the items, "
@@ -101,10 +138,14 @@ def read_out(user_heads, item_heads, readout, dtype):
     num_user_heads, dim = user_heads.shape[-2:]
     num_item_heads = item_heads.shape[-2]
     if readout == "mean":
-        of_user = ops.expand_dims(ops.sum(user_heads, axis=-2), axis=1)
-        total = of_user + ops.sum(item_heads, axis=-2)
-        return total / (num_user_heads + num_item_heads)
+        num_heads = num_user_heads + num_item_heads
+        # Means of each side: a sum may exceed half precision.
+        of_user = ops.mean(user_heads, axis=-2) * (num_user_heads / num_heads)
+        of_items = ops.mean(item_heads, axis=-2) * (num_item_heads / num_heads)
+        return ops.expand_dims(of_user, axis=1) + of_items
     return layers.BesideCandidates(dtype=dtype, name="beside_item_heads")(
-        keras.layers.Reshape((num_user_heads * dim,))(user_heads),
-        keras.layers.Reshape((-1, num_item_heads * dim))(item_heads),
+        keras.layers.Reshape((num_user_heads * dim,), dtype=dtype)(user_heads),
+        keras.layers.Reshape((-1, num_item_heads * dim), dtype=dtype)(
+            item_heads
+        ),
     )

@@ -103,7 +103,13 @@ def mixer_config(mixer):
             f"new copy. Received: mixer={mixer}, which is built"
         )
     config = keras.saving.serialize_keras_object(mixer)
-    _layer_of(config)  # Whether it can be copied.
+    layer = _layer_of(config)  # Whether it can be copied.
+    if isinstance(layer, layers.DecoupledHeadMixing):
+        raise ValueError(
+            "`mixer` must mix the tokens of a whole model: give "
+            '`mixer="head_mixing"`, and `num_item_heads` to `MixFormer` to '
+            "decouple it. Received: mixer=DecoupledHeadMixing"
+        )
     return config
 
 
@@ -213,12 +219,12 @@ def _grouped(x, widths, token_groups, num_tokens, argument):
 READOUTS = ("mean", "concatenate")
 
 
-def read_out(tokens, readout):
+def read_out(tokens, readout, dtype):
     """`(R, C, tokens, dim)` to one vector for each candidate."""
     if readout == "mean":
         return ops.mean(tokens, axis=-2)
     num_tokens, dim = tokens.shape[-2:]
-    return keras.layers.Reshape((-1, num_tokens * dim))(tokens)
+    return keras.layers.Reshape((-1, num_tokens * dim), dtype=dtype)(tokens)
 
 
 def towers(x, schema, units, output_activation, dtype):

@@ -366,7 +366,7 @@ def _generate(
     else:
         if query_tokens is not None:
             tokens = ops.take(tokens, list(query_tokens), axis=-2)
-        features = _parts.read_out(tokens, "concatenate")
+        features = _parts.read_out(tokens, "concatenate", layer["dtype"])
         if context == "all":
             queries = generation(features, state["state_summary"])
         else:

@@ -224,7 +224,7 @@ class HyFormer(RankingModel):
             tokens = boosting(tokens)
             queries = _queries.split(tokens, stage.num_queries)
         outputs = _parts.towers(
-            _parts.read_out(tokens, readout),
+            _parts.read_out(tokens, readout, dtype),
             schema,
             units,
             output_activation,

@@ -167,7 +167,7 @@ class LongerRankMixer(RankingModel):
         for block in blocks:
             x = block(x)
         outputs = _parts.towers(
-            _parts.read_out(x, readout),
+            _parts.read_out(x, readout, dtype),
             schema,
             units,
             output_activation,

@@ -9,6 +9,7 @@ from keras_unirec.applications import _parts
 from keras_unirec.applications.ranking_model import RankingModel
 from keras_unirec.applications.ranking_model import state_inputs
 from keras_unirec.applications.registry import register_model
+from keras_unirec.layers._checks import check_bools
 from keras_unirec.layers.embedding.feature_embedding import layer_name
 
 
@@ -71,7 +72,8 @@ class MixFormer(RankingModel):
         kv_mode: `"absorbed"`, `"projected"` or `"auto"`: whether keys and
             values are computed; the result is the same. Projected ones are
             part of the state of a request, in place of its events. Defaults
-            to `"auto"`: absorbed, as the number of candidates is not known.
+            to `"auto"`: absorbed, unless the shapes of a call are static and
+            projected ones cost fewer multiplications.
         history_order: `"concatenate"` or `"time"` (histories merged by time;
             each needs a `Timestamp`). Defaults to `"concatenate"`.
         max_history_length: int or None. Number of most recent events of the
@@ -87,6 +89,9 @@ class MixFormer(RankingModel):
         output_activation: `None` (logits) or `"sigmoid"`. Defaults to `None`.
         dtype: Dtype policy. Defaults to the global policy.
         **kwargs: `name`, and `default_recipe` of `RankingModel`.
+
+    Attributes:
+        num_user_heads: int. N_U, 0 without `num_item_heads`.
 
     Input shape:
         dict of encoded columns: request columns `(num_requests,)`, histories
@@ -138,6 +143,19 @@ class MixFormer(RankingModel):
         _parts.check_positive_integers(
             num_heads=num_heads, num_layers=num_layers
         )
+        _parts.check_positive_integers(
+            optional=True,
+            sequence_dim=sequence_dim,
+            sequence_hidden_dim=sequence_hidden_dim,
+            max_history_length=max_history_length,
+        )
+        check_bools(
+            query_feed_forward=query_feed_forward,
+            shared_history_encoder=shared_history_encoder,
+            shared_output_fusion=shared_output_fusion,
+            position_embedding=position_embedding,
+            history_lengths=history_lengths,
+        )
         _parts.check_options(
             history_order=(history_order, ("concatenate", "time")),
             norm=(norm, ("pre_rms", "post_layer")),
@@ -163,7 +181,8 @@ class MixFormer(RankingModel):
             num_user_heads = _decoupling.num_user_heads(
                 num_item_heads, num_heads, request, candidates, token_groups
             )
-        beside = layers.BesideCandidates(dtype=dtype, name="beside_candidates")
+        num_candidate_heads = num_heads - num_user_heads
+        side = "item_" if decoupled else ""
         event_projections = {
             sequence.name: keras.layers.Dense(
                 event_width,
@@ -187,16 +206,19 @@ class MixFormer(RankingModel):
         ]
         _parts.check_hidden_ratio(width, hidden_ratio=hidden_ratio)
         hidden_dim = round(hidden_ratio * width)
-        sides = {"": num_heads}
+        # The two sides of a block share its mixer and its norms.
+        mixers = [
+            _parts.mixer_layer(mixer, num_heads, dtype)
+            for _ in range(num_layers)
+        ]
         if decoupled:
-            sides = {
-                "user_": num_user_heads,
-                "item_": num_heads - num_user_heads,
-            }
+            mixers = [
+                _decoupling.mixer(m, num_user_heads, num_candidate_heads)
+                for m in mixers
+            ]
+        reads_user = decoupled and _decoupling.reads_user(mixers[0])
 
-        def make_blocks(side, twins):
-            """The blocks of some heads; twins have the same norms, mixers."""
-            heads = sides[side]
+        def make_blocks(side, heads, kv_mode, twins=None):
             history_map = None
             if not literal:  # Its weight is no part of one block.
                 history_map = layers.HistoryMap(
@@ -204,58 +226,53 @@ class MixFormer(RankingModel):
                 )
                 history_map.build((None, None, event_width))
             blocks = []
-            for i, twin in enumerate(twins):
-                block_mixer = _parts.mixer_layer(mixer, num_heads, dtype)
-                if twin is not None:
-                    block_mixer = twin.query_mixer.mixer
-                elif decoupled:
-                    block_mixer = _decoupling.mixer(
-                        block_mixer, *sides.values()
-                    )
+            for i in range(num_layers):
+                twin = twins and twins[i]
                 query_mixer = layers.QueryMixer(
                     hidden_dim,
-                    mixer=block_mixer,
+                    mixer=mixers[i],
                     feed_forward="swiglu" if query_feed_forward else None,
                     norm=norm,
-                    norms_of=twin and twin.query_mixer,
+                    norms=twin and twin.query_mixer.norms,
                     dtype=dtype,
                     name=f"{side}query_mixer_{i}",
                 )
                 cross_attention = layers.HeadCrossAttention(
                     history_map=history_map,
                     attention=attention,
-                    # One query of the user is cheaper than its events.
-                    kv_mode="absorbed" if side == "user_" else kv_mode,
+                    kv_mode=kv_mode,
                     dtype=dtype,
                     name=f"{side}cross_attention_{i}",
                 )
-                # Its weights are no part of one half.
-                cross_attention.build(
-                    (None, None, heads, width),
-                    (None, None, heads * width if literal else event_width),
-                )
-                if twin is not None and shared_output_fusion:
-                    output_fusion = twin.output_fusion
-                else:
+                output_fusion = twin and twin.output_fusion
+                if twin is None or not shared_output_fusion:
                     output_fusion = layers.OutputFusion(
                         hidden_dim,
                         per_head=not shared_output_fusion,
                         norm=norm,
-                        norms_of=twin and twin.output_fusion,
+                        norms=twin and twin.output_fusion.norms,
                         dtype=dtype,
                         name=f"{side}output_fusion_{i}",
                     )
+                # Now: some weights are shared, or no part of one half.
+                tokens = (None, None, heads, width)
+                query_mixer.build(tokens)
+                cross_attention.build(
+                    tokens,
+                    (None, None, heads * width if literal else event_width),
+                )
+                if not output_fusion.built:
+                    output_fusion.build(tokens)
                 blocks.append(
                     _Block(query_mixer, cross_attention, output_fusion)
                 )
             return blocks
 
-        none = [None] * num_layers
-        user_blocks = make_blocks("user_", none) if decoupled else none
-        item_blocks = make_blocks("item_" if decoupled else "", user_blocks)
-        reads_user = decoupled and _decoupling.reads_user(
-            user_blocks[0].query_mixer.mixer
-        )
+        user_blocks = None
+        if decoupled:
+            # One query of the user is cheaper than its events.
+            user_blocks = make_blocks("user_", num_user_heads, "absorbed")
+        blocks = make_blocks(side, num_candidate_heads, kv_mode, user_blocks)
 
         # === Halves ===
         history, mask = _joined_history(
@@ -273,8 +290,11 @@ class MixFormer(RankingModel):
                 max_history_length or total, dtype=dtype, name="position"
             )(history, mask=mask)
         encoded = [encoder(history) for encoder in encoders]
-        encoded = [encoded[i % len(encoders)] for i in range(num_layers)]
-        cut = num_user_heads * width if literal else None
+        of_user = encoded
+        if literal and decoupled:  # A slice of an event for each head.
+            cut = num_user_heads * width
+            of_user = [events[..., :cut] for events in encoded]
+            encoded = [events[..., cut:] for events in encoded]
 
         state = {"state_history_mask": mask}
         if decoupled:
@@ -291,17 +311,12 @@ class MixFormer(RankingModel):
             for i, block in enumerate(user_blocks):
                 if reads_user:
                     state[f"state_user_heads_{i}"] = ops.squeeze(heads, axis=1)
-                events = encoded[i]
-                if literal:
-                    events = events[..., :cut]
-                heads = block(heads, events, mask)
+                heads = block(heads, of_user[i % len(encoders)], mask)
             state[f"state_user_heads_{num_layers}"] = ops.squeeze(heads, axis=1)
         elif request:
             state["state_request"] = layers.concatenate(request.values())
-        for i, block in enumerate(item_blocks):
-            events = encoded[i]
-            if literal and decoupled:
-                events = events[..., cut:]
+        for i, block in enumerate(blocks):
+            events = encoded[i % len(encoders)]
             if kv_mode == "projected":
                 keys, values = layers.HeadKeyValue(
                     block.cross_attention, dtype=dtype, name=f"key_value_{i}"
@@ -314,30 +329,23 @@ class MixFormer(RankingModel):
 
         state = state_inputs(state)
         x = layers.concatenate(candidates.values())
-        if decoupled:
-            x = _parts.tokenize(
-                candidates,
-                x,
-                width,
-                num_heads - num_user_heads,
-                token_groups and token_groups[num_user_heads:],
-                dtype,
-                argument="`num_item_heads`",
-                name="item_tokenizer",
+        features = candidates
+        if request and not decoupled:
+            features = {**request, **candidates}
+            x = layers.BesideCandidates(dtype=dtype, name="beside_candidates")(
+                state["state_request"], x
             )
-        else:
-            if request:
-                x = beside(state["state_request"], x)
-            x = _parts.tokenize(
-                {**request, **candidates},
-                x,
-                width,
-                num_heads,
-                token_groups,
-                dtype,
-                argument="`num_heads`",
-            )
-        for i, block in enumerate(item_blocks):
+        x = _parts.tokenize(
+            features,
+            x,
+            width,
+            num_candidate_heads,
+            token_groups and token_groups[num_user_heads:],
+            dtype,
+            argument="`num_item_heads`" if decoupled else "`num_heads`",
+            name=f"{side}tokenizer",
+        )
+        for i, block in enumerate(blocks):
             if kv_mode == "projected":
                 history = (state[f"state_keys_{i}"], state[f"state_values_{i}"])
             else:
@@ -353,7 +361,7 @@ class MixFormer(RankingModel):
                 state[f"state_user_heads_{num_layers}"], x, readout, dtype
             )
         else:
-            x = _parts.read_out(x, readout)
+            x = _parts.read_out(x, readout, dtype)
         outputs = _parts.towers(
             x,
             schema,
@@ -383,6 +391,7 @@ class MixFormer(RankingModel):
         self.token_groups = token_groups
         self.mixer = mixer
         self.num_item_heads = num_item_heads
+        self.num_user_heads = num_user_heads
         self.query_feed_forward = query_feed_forward
         self.shared_history_encoder = shared_history_encoder
         self.shared_output_fusion = shared_output_fusion

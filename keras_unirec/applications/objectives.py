@@ -197,6 +197,12 @@ def _pointwise(loss, label, prediction, normalized):
 
 
 def _list_wise(loss, label, prediction, normalized):
+    if label.shape[1] == 1:
+        raise ValueError(
+            f"`{type(loss).__name__}` compares the candidates of a request; "
+            "read the data with `requests=True` and a `request_id`. Received: "
+            "batches of one candidate a request"
+        )
     mask = normalized > 0
     values = loss.call({"labels": label, "mask": mask}, prediction)
     per_candidate = len(values.shape) == 2 and values.shape[-1] != 1

@@ -140,12 +140,17 @@ class RankingModel(keras.Model):
         """
         items = self._pick(inputs, self._item_keys)
         expected = list(self.user_model.output)
-        missing = [key for key in expected if key not in (state or ())]
+        if not isinstance(state, dict):
+            raise ValueError(
+                "`state` must be the dict that `encode_user` returned. "
+                f"Received: {type(state).__name__}"
+            )
+        missing = [key for key in expected if key not in state]
         if missing:
             raise ValueError(
                 f"The state lacks {missing}. It is what `encode_user` of this "
                 "model returns; another `kv_mode` has another state. "
-                f"Received: {sorted(state or ())}"
+                f"Received: {sorted(state)}"
             )
         state = self._pick(state, expected)
         rows = {x.shape[0] for x in (*state.values(), *items.values())}
@@ -156,6 +161,8 @@ class RankingModel(keras.Model):
                 "r of the items is scored against row r of the state. "
                 f"Received: numbers of requests {sorted(rows)}"
             )
+        for axes in state_lengths(self.user_model.output):
+            _check_sizes("events", {k: state[k] for k in axes}, axes)
         return self.item_model({**state, **items})
 
     def known_inputs(self, inputs):
@@ -175,7 +182,28 @@ class RankingModel(keras.Model):
                 f"Columns {missing} are missing from the inputs. The schema "
                 f"expects {list(keys)}. Received: {sorted(inputs)}"
             )
-        return {key: ops.convert_to_tensor(inputs[key]) for key in keys}
+        tensors = {key: ops.convert_to_tensor(inputs[key]) for key in keys}
+        self._check_axes(tensors)
+        return tensors
+
+    def _check_axes(self, tensors):
+        """What would broadcast, or fail without a name, is an error."""
+        groups = {}
+        for feature in self.schema.encoded:
+            if feature.key not in tensors:
+                continue
+            groups.setdefault(("requests", 0), []).append(feature.key)
+            if feature.side == "item":
+                groups.setdefault(("candidates", 1), []).append(feature.key)
+            elif len(feature.shape) and feature.shape[0] is None:
+                what = f"events of `{feature.sequence}`"
+                groups.setdefault((what, 1), []).append(feature.key)
+        for (what, axis), keys in groups.items():
+            _check_sizes(
+                what,
+                {key: tensors[key] for key in keys},
+                dict.fromkeys(keys, axis),
+            )
 
     # === Compiling ===
 
@@ -303,9 +331,16 @@ class RankingModel(keras.Model):
             labels[name] = label if len(label.shape) > 1 else label[:, None]
         if not isinstance(sample_weight, dict):
             sample_weight = dict.fromkeys(names, sample_weight)
+        elif set(sample_weight) != set(names):
+            raise ValueError(
+                "Sample weights by label must name the labels "
+                f"{list(names)}: without its weights a label would count "
+                f"padded candidates. Received: {sorted(sample_weight)}"
+            )
         weights = {}
         for name, label in list(labels.items()):
-            weight = sample_weight.get(name)
+            weight = sample_weight[name]
+            _check_weight(name, weight, label)
             weights[name] = (
                 ops.ones_like(label)
                 if weight is None
@@ -561,6 +596,39 @@ def _meaning(config):
     return config
 
 
+def state_lengths(state):
+    """Which state tensors have the events of one history, and on which axis.
+
+    A mask of another length would be wrong, one of length 1 in silence.
+
+    Args:
+        state: dict of tensors whose static shapes have None for the events.
+
+    Returns:
+        List of dicts from the name of a tensor to its axis, one for each mask.
+    """
+    axes = {
+        name: tensor.shape.index(None, 1)
+        for name, tensor in state.items()
+        if None in tensor.shape[1:]
+    }
+    masks = [
+        name
+        for name in axes
+        if keras.backend.standardize_dtype(state[name].dtype) == "bool"
+    ]
+    if len(masks) == 1:
+        return [axes]
+    return [
+        {
+            name: axis
+            for name, axis in axes.items()
+            if name.endswith(mask.removeprefix("state_mask"))
+        }
+        for mask in masks
+    ]
+
+
 def state_inputs(state):
     """`keras.Input`s for a state, to build the item half on.
 
@@ -574,6 +642,26 @@ def state_inputs(state):
         name: keras.Input(shape=tensor.shape[1:], dtype=tensor.dtype, name=name)
         for name, tensor in state.items()
     }
+
+
+def _check_sizes(what, tensors, axes):
+    """The static sizes of one axis of each tensor must be equal."""
+    sizes = {}
+    for name, tensor in tensors.items():
+        if len(tensor.shape) <= axes[name]:
+            raise ValueError(
+                f"`{name}` must have an axis for the {what}. "
+                f"Received: shape {tuple(tensor.shape)}"
+            )
+        if tensor.shape[axes[name]] is not None:
+            sizes[name] = int(tensor.shape[axes[name]])
+    if len(set(sizes.values())) > 1:
+        common = max(sizes.values(), key=list(sizes.values()).count)
+        other = {k: size for k, size in sizes.items() if size != common}
+        raise ValueError(
+            f"All inputs must have the same number of {what}, {common} in "
+            f"most of them. Received: {other}"
+        )
 
 
 def _check_arguments(cls, kwargs):
@@ -637,6 +725,23 @@ def _joined(labels, *given):
                 m for m in some if m is not None
             )
     return joined
+
+
+def _check_weight(name, weight, label):
+    """A weight per request, or per candidate; others would broadcast."""
+    if weight is None:
+        return
+    shape, expected = tuple(weight.shape), tuple(label.shape)
+    legal = len(shape) in (1, 2) and all(
+        None in (size, other) or size == other or (axis == 1 and size == 1)
+        for axis, (size, other) in enumerate(zip(shape, expected))
+    )
+    if not legal:
+        raise ValueError(
+            f"Sample weights of label `{name}` must be one per candidate, "
+            f"{expected}, or one per request, {expected[:1]} or "
+            f"{(expected[0], 1)}. Received: shape {shape}"
+        )
 
 
 def _beside(weight, label):

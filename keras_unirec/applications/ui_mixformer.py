@@ -42,7 +42,7 @@ class UIMixFormer(MixFormer):
     Reference: [Huang et al., MixFormer](https://arxiv.org/abs/2602.14110), 3.4
     """
 
-    def __init__(self, schema, num_item_heads="by_width", **kwargs):
+    def __init__(self, schema, *, num_item_heads="by_width", **kwargs):
         if num_item_heads is None:
             raise ValueError(
                 '`num_item_heads` must be an int or "by_width"; without it '

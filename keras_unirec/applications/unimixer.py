@@ -251,7 +251,7 @@ class UniMixer(RankingModel):
                 **reading,
             )
         outputs = _parts.towers(
-            _parts.read_out(streams(x), readout),
+            _parts.read_out(streams(x), readout, dtype),
             schema,
             units,
             output_activation,

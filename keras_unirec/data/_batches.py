@@ -6,6 +6,8 @@ import numpy as np
 
 from keras_unirec import _columns
 from keras_unirec import schema as schema_lib
+from keras_unirec.layers._checks import check_bools
+from keras_unirec.layers._checks import check_positive_integers
 
 _PAD_MULTIPLE = 16
 _POWERS_OF_TWO = 2 ** np.arange(62)
@@ -41,11 +43,8 @@ class Batcher:
         candidate_buckets,
         weighting,
     ):
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(
-                "`batch_size` must be a positive integer. "
-                f"Received: batch_size={batch_size!r}"
-            )
+        check_positive_integers(batch_size=batch_size)
+        check_bools(pad_batches=pad_batches, drop_remainder=drop_remainder)
         if padding not in ("longest", "max_length"):
             raise ValueError(
                 "`padding` must be 'longest' or 'max_length'. "
@@ -288,7 +287,12 @@ def _bounds(candidate_buckets, requests):
     if not (
         isinstance(candidate_buckets, list | tuple)
         and len(candidate_buckets)
-        and all(isinstance(b, int | np.integer) for b in candidate_buckets)
+        and all(
+            isinstance(b, int | np.integer)
+            and not isinstance(b, bool)
+            and b < 2**31
+            for b in candidate_buckets
+        )
         and all(a < b for a, b in itertools.pairwise([0, *candidate_buckets]))
     ):
         raise ValueError(

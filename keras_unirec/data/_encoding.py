@@ -149,7 +149,8 @@ class Encoder:
         """Turns Arrow arrays into checked `Column`s.
 
         Args:
-            arrays: dict of column name -> Arrow array.
+            arrays: dict of column name -> Arrow array, of all `columns` or
+                some.
             rows: `Rows`, for messages.
         """
         units = {
@@ -162,6 +163,7 @@ class Encoder:
                 arrays[name], name, kind, depth, rows, units.get(name)
             )
             for name, (kind, depth) in self._kinds.items()
+            if name in arrays
         }
 
     def check(self, columns, rows):
@@ -173,8 +175,7 @@ class Encoder:
                 _columns.check_finite(column, feature.name, rows)
             elif isinstance(feature, schema_lib.Categorical):
                 self._check_range(feature, column, rows)
-        for sequence in schema.sequences:
-            self._check_lengths(sequence, columns, rows)
+        self.check_shapes(columns, rows)
         if schema.timestamp is not None:
             self._check_times(columns, rows)
         for name in schema.label_names if self.labels else ():
@@ -186,6 +187,11 @@ class Encoder:
                     f"Label column `{name}` must hold numbers in [0, 1]. "
                     f"Received: {values[row]} in {rows.name(row)}"
                 )
+
+    def check_shapes(self, columns, rows):
+        """Raises where columns of a history, or rows of a request, differ."""
+        for sequence in self.schema.sequences:
+            self._check_lengths(sequence, columns, rows)
         if self.requests:
             self._check_requests(columns, rows)
 

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 
 from keras_unirec import _columns
+from keras_unirec.layers._checks import check_bools
+from keras_unirec.layers._checks import check_integers
 
 _CHUNK_ROWS = 131_072
 
@@ -90,6 +92,8 @@ def from_pandas(
         raise ValueError(
             f"`df` must be a data frame. Received: {type(df).__name__}"
         )
+    check_bools(shuffle=shuffle, labels=labels, requests=requests)
+    check_integers(0, 2**63 - 1, seed=seed)
     encoder = _encoding.Encoder(schema, labels, requests)
     batcher = _batches.Batcher(
         encoder,

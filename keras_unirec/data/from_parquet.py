@@ -7,6 +7,9 @@ import numpy as np
 
 from keras_unirec import _columns
 from keras_unirec import _parquet
+from keras_unirec.layers._checks import check_bools
+from keras_unirec.layers._checks import check_integers
+from keras_unirec.layers._checks import check_positive_integers
 
 _CHUNK_ROWS = 32_768
 # Smaller row groups are joined before they are encoded: each call costs time.
@@ -85,11 +88,11 @@ def from_parquet(
     from keras_unirec.data import _batches
     from keras_unirec.data import _encoding
 
-    if not isinstance(shuffle_buffer, int) or shuffle_buffer < 1:
-        raise ValueError(
-            "`shuffle_buffer` must be a positive integer. "
-            f"Received: shuffle_buffer={shuffle_buffer!r}"
-        )
+    check_positive_integers(shuffle_buffer=shuffle_buffer)
+    check_bools(
+        shuffle=shuffle, labels=labels, requests=requests, validate=validate
+    )
+    check_integers(0, 2**63 - 1, seed=seed)
     encoder = _encoding.Encoder(schema, labels, requests)
     batcher = _batches.Batcher(
         encoder,

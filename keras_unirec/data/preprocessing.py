@@ -212,7 +212,11 @@ class Preprocessing(tf.Module):
         length = tf.maximum(raw[f"{sequence.name}_length"], 0)
         # Events that every column has: one column may be shorter than others.
         names = [feature.name for feature in features]
-        names += [f"{name}_length" for name in names if f"{name}_length" in raw]
+        names += [
+            f"{feature.name}_length"
+            for feature in features
+            if getattr(feature, "max_length", None) is not None
+        ]
         width = tf.reduce_min(
             [tf.shape(raw[name], tf.int64)[1] for name in names]
         )

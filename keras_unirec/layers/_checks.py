@@ -15,6 +15,20 @@ def check_positive_integers(optional=False, **arguments):
             )
 
 
+def check_integers(low, high, **arguments):
+    """Integers between two limits, inclusive."""
+    for argument, value in arguments.items():
+        if (
+            not isinstance(value, int)
+            or isinstance(value, bool)
+            or not low <= value <= high
+        ):
+            raise ValueError(
+                f"`{argument}` must be an integer between {low} and {high}. "
+                f"Received: {argument}={value!r}"
+            )
+
+
 def check_numbers(low, high, **arguments):
     """Finite real numbers between two limits, inclusive."""
     for argument, value in arguments.items():

@@ -3,6 +3,10 @@
 import keras
 
 NORMS = ("pre_rms", "post_layer", None)
+_KINDS = {
+    "pre_rms": keras.layers.RMSNormalization,
+    "post_layer": keras.layers.LayerNormalization,
+}
 
 
 def check_norm(norm, argument="norm"):
@@ -12,21 +16,50 @@ def check_norm(norm, argument="norm"):
         )
 
 
-def check_norms_of(norms_of, cls):
-    if norms_of is not None and not isinstance(norms_of, cls):
+def check_norms(norms, norm, names):
+    """What another layer's `norms` must be, to be shared.
+
+    Args:
+        norms: None, or dict of normalization layers by name.
+        norm: One of `NORMS`.
+        names: Names of the normalizations that the layer has.
+    """
+    if norms is None:
+        return
+    kind = _KINDS.get(norm, type(None))
+    if (
+        not isinstance(norms, dict)
+        or not set(norms) <= set(names)
+        or not all(isinstance(layer, kind) for layer in norms.values())
+    ):
         raise ValueError(
-            f"`norms_of` must be a `{cls.__name__}`. "
-            f"Received: norms_of={norms_of!r}"
+            "`norms` must be those of a layer like this one, with the same "
+            f"`norm`: a dict of `{kind.__name__}` layers by the names {names}. "
+            f"Received: norm={norm!r}, norms={norms!r}"
         )
 
 
-def with_norms_of(config):
-    """Replaces the config of `norms_of` by the layer, in a copy."""
-    norms_of = keras.saving.deserialize_keras_object(config.get("norms_of"))
-    return {**config, "norms_of": norms_of}
+def norms_config(norms):
+    if norms is None:
+        return None
+    return {
+        name: keras.saving.serialize_keras_object(layer)
+        for name, layer in norms.items()
+    }
 
 
-def build_norm(norm, shape, dtype, name, norms_of=None):
+def with_norms(config):
+    """Replaces the configs of `norms` by layers, in a copy."""
+    norms = config.get("norms")
+    if norms is not None:
+        norms = {
+            name: keras.saving.deserialize_keras_object(layer)
+            for name, layer in norms.items()
+        }
+    return {**config, "norms": norms}
+
+
+def build_norm(norm, shape, dtype, name, norms=None):
     """Returns the built normalization that `residual` takes.
 
     Args:
@@ -34,23 +67,15 @@ def build_norm(norm, shape, dtype, name, norms_of=None):
         shape: tuple. Its last axis is normalized.
         dtype: Dtype policy.
         name: str.
-        norms_of: Optional layer whose normalization of that name is shared.
+        norms: None, or dict with the layer to share under this name.
     """
     if norm is None:
         return None
-    if norms_of is not None:
-        for layer in norms_of._flatten_layers(recursive=False):
-            if layer.name == name and norms_of.norm == norm:
-                return layer
-        raise ValueError(
-            f"`norms_of` must be built and have a `{name}` of the same kind, "
-            f"{norm!r}. Received: {norms_of.name!r}, norm={norms_of.norm!r}"
-        )
-    if norm == "pre_rms":
-        layer = keras.layers.RMSNormalization(dtype=dtype, name=name)
-    else:
-        layer = keras.layers.LayerNormalization(dtype=dtype, name=name)
-    layer.build(shape)
+    layer = (norms or {}).get(name)
+    if layer is None:
+        layer = _KINDS[norm](dtype=dtype, name=name)
+    if not layer.built:
+        layer.build(shape)
     return layer
 
 

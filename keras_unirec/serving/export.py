@@ -1,10 +1,12 @@
 import os
 import shutil
+import uuid
 
 import keras
 
+from keras_unirec.applications.ranking_model import state_lengths
 from keras_unirec.layers._checks import check_bools
-from keras_unirec.layers._checks import check_positive_integers
+from keras_unirec.layers._checks import check_integers
 from keras_unirec.serving.signature_names import signature_names
 
 # XLA compiles a program for each shape: numbers of candidates up to a micro
@@ -49,8 +51,8 @@ def export(
     Args:
         model: `keras_unirec.applications.RankingModel` on the TensorFlow
             backend.
-        filepath: Folder to write. TF Serving wants a number as its last part,
-            as in `"exported/1"`.
+        filepath: Folder to write, new or an earlier export. TF Serving wants a
+            number as its last part, as in `"exported/1"`.
         kv_mode: The `kv_mode` of the exported model, for those that have one:
             `"projected"` puts keys and values in the state. Defaults to
             `None`: that of `model`.
@@ -94,12 +96,9 @@ def export(
             "with KERAS_BACKEND=tensorflow. Received: "
             f"KERAS_BACKEND={keras.backend.backend()}"
         )
-    if not isinstance(filepath, (str, os.PathLike)) or not str(filepath):
-        raise ValueError(
-            "`filepath` must be the path of a folder. "
-            f"Received: filepath={filepath!r}"
-        )
-    check_positive_integers(optional=True, micro_batch_size=micro_batch_size)
+    filepath = _checked_path(filepath)
+    if micro_batch_size is not None:
+        check_integers(1, 2**31 - 1, micro_batch_size=micro_batch_size)
     check_bools(xla_signatures=xla_signatures)
     if xla_signatures and micro_batch_size is None:
         raise ValueError(
@@ -125,9 +124,9 @@ def export(
     module = tf.Module()
     module.preprocessing = halves.preprocessing
     module.weights = [variable._value for variable in model.variables]
-    filepath = os.path.normpath(filepath)
-    # No number: TF Serving does not see it.
-    partial = f"{filepath}.partial"
+    # TF Serving does not see names that are no numbers.
+    name = f"{filepath}.{uuid.uuid4().hex[:8]}"
+    partial, old = f"{name}.partial", f"{name}.old"
     try:
         tf.saved_model.save(module, partial, signatures=signatures)
         path = os.path.join(partial, "schema.json")
@@ -135,10 +134,43 @@ def export(
             file.write(model.schema.to_json())
         if warmup is not None:
             write_warmup(partial, warmup)
-        shutil.rmtree(filepath, ignore_errors=True)
+        if os.path.exists(filepath):
+            os.rename(filepath, old)
         os.rename(partial, filepath)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        if os.path.exists(old) and not os.path.exists(filepath):
+            os.rename(old, filepath)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _checked_path(filepath):
+    """The absolute path of a folder that nothing is lost by writing."""
+    if not isinstance(filepath, (str, os.PathLike)) or not str(filepath):
+        raise ValueError(
+            "`filepath` must be the path of a folder. "
+            f"Received: filepath={filepath!r}"
+        )
+    if "://" in str(filepath):
+        raise ValueError(
+            "`filepath` must be a folder of this machine; copy it from there. "
+            f"Received: filepath={filepath!r}"
+        )
+    path = os.path.abspath(filepath)
+    if os.path.isdir(path) and not os.path.islink(path):
+        found = sorted(os.listdir(path))
+        inside = os.path.commonpath([path, os.getcwd()]) == path
+        if (not found or "saved_model.pb" in found) and not inside:
+            return path
+        received = f"the working folder {path!r}" if inside else found
+    elif os.path.lexists(path):
+        received = "a file or a link"
+    else:
+        return path
+    raise ValueError(
+        "`filepath` must be a new folder, or an earlier export, which is "
+        f"replaced. Received: filepath={str(filepath)!r}, {received}"
+    )
 
 
 class _Halves:
@@ -192,7 +224,8 @@ class _Halves:
                 key: tf.ensure_shape(inputs[self.names[key]], spec.shape)
                 for key, spec in specs.items()
             }
-            self._check(raw)
+            with tf.control_dependencies(self._checks(raw)):
+                raw = {key: tf.identity(x) for key, x in raw.items()}
             # A client passes the state on by name.
             return {
                 self.names.get(key, key): value
@@ -208,19 +241,27 @@ class _Halves:
             }
         )
 
-    def _check(self, raw):
+    def _checks(self, raw):
         """Inputs that would broadcast against each other are errors."""
-        for axis, what, keys in (
-            (0, "requests (axis 0)", list(raw)),
-            (1, "candidates (axis 1)", [k for k in raw if k in self.item]),
-        ):
-            if len(keys) > 1:
-                _assert_equal(
-                    [self.names[key] for key in keys],
-                    [raw[key] for key in keys],
-                    axis,
-                    what,
-                )
+        groups = [
+            ("requests (axis 0)", dict.fromkeys(raw, 0)),
+            ("candidates (axis 1)", {k: 1 for k in raw if k in self.item}),
+        ]
+        if set(self.state) <= set(raw):
+            groups += [
+                ("events", group)
+                for group in state_lengths(self.model.user_model.output)
+            ]
+        return [
+            _assert_equal(
+                [self.names[key] for key in axes],
+                [raw[key] for key in axes],
+                list(axes.values()),
+                what,
+            )
+            for what, axes in groups
+            if len(axes) > 1
+        ]
 
     def _encode_user(self, raw, xla):
         import tensorflow as tf
@@ -326,12 +367,12 @@ class _Halves:
         }
 
 
-def _assert_equal(names, tensors, axis, what):
+def _assert_equal(names, tensors, axes, what):
     import tensorflow as tf
 
-    sizes = tf.stack([tf.shape(tensor)[axis] for tensor in tensors])
+    sizes = tf.stack([tf.shape(x)[axis] for x, axis in zip(tensors, axes)])
     different = sizes != sizes[0]
-    tf.debugging.Assert(
+    return tf.debugging.Assert(
         ~tf.reduce_any(different),
         [
             f"All inputs must have the same number of {what}. `{names[0]}` has",
@@ -355,6 +396,12 @@ def _with_kv_mode(model, kv_mode):
     other = type(model).from_config({**config, "kv_mode": kv_mode})
     values = {variable.path: variable for variable in model.variables}
     for variable in other.variables:
-        if variable.path in values:  # All but the states of random seeds.
+        if variable.path in values:
             variable.assign(values[variable.path])
+        elif "seed_generator" not in variable.path:
+            raise ValueError(
+                f"`kv_mode={kv_mode!r}` needs the model again with the same "
+                "names of weights: name every sublayer of a layer of your "
+                f"own. Received: no weight {variable.path!r}"
+            )
     return other

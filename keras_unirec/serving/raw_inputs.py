@@ -1,7 +1,7 @@
 import numpy as np
 
 from keras_unirec import _columns
-from keras_unirec import schema as schemas
+from keras_unirec.layers._checks import check_bools
 from keras_unirec.serving.signature_names import signature_names
 
 
@@ -24,7 +24,9 @@ def raw_inputs(df, schema, requests=False):
         float32, or strings.
 
     Raises:
-        ValueError: If a column is missing or has the wrong type.
+        ValueError: If a column is missing or has the wrong type, the columns
+            of a history differ in length, or the rows of a request differ in
+            a column of the user, the context or a history.
 
     Example:
     ```python
@@ -33,23 +35,20 @@ def raw_inputs(df, schema, requests=False):
     served(**{name: tf.constant(value) for name, value in inputs.items()})
     ```
     """
+    from keras_unirec.data._encoding import Encoder
     from keras_unirec.data.from_pandas import _by_request
-    from keras_unirec.data.preprocessing import Preprocessing
 
-    preprocessing = Preprocessing(schema)
+    check_bools(requests=requests)
+    encoder = Encoder(schema, labels=False, requests=requests)
+    preprocessing = encoder.preprocessing
     signature = preprocessing.user_signature() | preprocessing.item_signature()
     features = [
-        (feature, group, depth)
-        for feature, group, depth in schema.feature_columns()
+        (feature, group)
+        for feature, group, _ in schema.feature_columns()
         if feature.name in signature
     ]
-    needed = [feature.name for feature, _, _ in features]
+    needed = [feature.name for feature, _ in features]
     if requests:
-        if schema.request_id is None:
-            raise ValueError(
-                "`schema` must name its `request_id` column to group by it "
-                "(requests=True). Received: request_id=None"
-            )
         needed.append(schema.request_id)
     _columns.check_frame(df, needed)
     ends = np.arange(1, len(df) + 1)
@@ -57,20 +56,14 @@ def raw_inputs(df, schema, requests=False):
         df, ends = _by_request(df, schema)
     candidates = np.append(0, ends)
     rows = _columns.Rows(df.index)
+    columns = encoder.read(
+        {name: _columns.from_frame(df, name) for name in needed}, rows
+    )
+    encoder.check_shapes(columns, rows)
 
     inputs = {}
-    for feature, group, depth in features:
-        kind = signature[feature.name].dtype.name.rstrip("0123456789")
-        if isinstance(feature, schemas.Timestamp):
-            kind = "time"
-        column = _columns.read(
-            _columns.from_frame(df, feature.name),
-            feature.name,
-            kind,
-            depth,
-            rows,
-            getattr(feature, "unit", None),
-        )
+    for feature, group in features:
+        column = columns[feature.name]
         if group == "item":
             outer = (candidates,)
         else:

@@ -6,7 +6,8 @@ def signature_names(columns):
 
     A signature allows ASCII letters, digits and `_`. Every other character
     becomes `_`, a suffix tells names with letters of other scripts apart, and
-    `arg_` stands before a name that does not begin with a letter.
+    `arg_` stands before a name that does not begin with a letter, and before
+    `self`.
 
     Args:
         columns: Iterable of column names.
@@ -25,7 +26,7 @@ def signature_names(columns):
     names, taken = {}, {}
     for column in columns:
         name = ascii_name(column)
-        if not name[0].isalpha():
+        if not name[0].isalpha() or name == "self":
             name = f"arg_{name}"
         if name in taken:
             raise ValueError(

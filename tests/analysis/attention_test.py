@@ -34,15 +34,25 @@ class AttentionTest(TestCase):
             ),
             ("longer_rankmixer_tiny", {}, "query_decoding_0_liked"),
             ("mixformer_tiny", {"attention": "softmax"}, "cross_attention_1"),
+            *(
+                (
+                    "ui_mixformer_tiny",
+                    {"attention": "softmax", "kv_mode": kv_mode},
+                    f"{side}_cross_attention_1",
+                )
+                for side in ("user", "item")
+                for kv_mode in ("absorbed", "projected")
+            ),
         ):
             with self.subTest(name=name, **overrides):
                 weights = self.maps(name, **overrides)[layer]
                 self.assertEqual(weights.dtype, "float32")
                 total = weights.sum(-1)
+                self.assertEqual(total.shape[:2], (6, 3))
                 length = self.inputs["watched.length"]
                 if layer.endswith("liked"):
                     length = self.inputs["liked.length"]
-                elif layer.startswith("cross"):
+                elif "cross" in layer:
                     length = length + self.inputs["liked.length"]
                 read = (length > 0).astype("float32")
                 read = read.reshape(-1, *[1] * (total.ndim - 1))

@@ -232,6 +232,41 @@ class RankingModelTest(TestCase):
             model = ku.applications.load(name, schema)
             self.assertEqual(model(inputs)["клик"].shape, (6, 3))
 
+    def test_weights_that_would_broadcast_are_refused(self):
+        inputs, labels, weights = small_batch(self.schema)
+        outputs = self.model(inputs)
+
+        def loss(weights):
+            return float(
+                self.model.compute_loss(
+                    inputs, labels, outputs, sample_weight=weights
+                )
+            )
+
+        self.model.compile("sgd")
+        weights[:, 1] = 0
+        weights[2] *= 3
+        # One per request, in either shape.
+        request = np.arange(6, dtype="float32")
+        whole = np.repeat(request[:, None], 3, axis=1)
+        for same in (request, request[:, None], dict.fromkeys(labels, whole)):
+            self.assertAllClose(loss(same), loss(whole), atol=1e-6)
+        for wrong, message in (
+            (weights[:1], r"\(6, 3\), or one per request.*\(1, 3\)"),
+            (weights[0], r"shape \(3,\)"),
+            (weights[..., None], "one per candidate"),
+            ({"is_click": weights}, r"name the labels .*\['is_click'\]"),
+            ({"click": weights, "is_like": weights}, "name the labels"),
+        ):
+            with self.assertRaisesRegex(ValueError, message):
+                loss(wrong)
+
+    def test_list_wise_losses_need_several_candidates(self):
+        inputs, labels, _ = small_batch(self.schema, candidates=1)
+        self.model.compile("sgd", keras_rs.losses.ListMLELoss())
+        with self.assertRaisesRegex(ValueError, "`requests=True`"):
+            self.model.fit(inputs, labels, verbose=0)
+
     def test_input_errors(self):
         inputs, labels, _ = small_batch(self.schema)
         missing = {k: v for k, v in inputs.items() if k != "hist_click"}

@@ -3,6 +3,7 @@ import numpy as np
 from keras import ops
 
 import keras_unirec as ku
+from keras_unirec.applications import _decoupling
 from tests.layers import references
 from tests.small_log import small_batch
 from tests.small_log import small_frame
@@ -167,6 +168,25 @@ class UIMixFormerTest(TestCase):
         for i in range(L):
             self.assertEqual(state[f"state_history_{i}"], (6, 12, D))
         self.assertNotIn("state_request", state)
+        self.assertEqual(model.num_user_heads, 3)
+        # One event, or one request, does not stand for all.
+        state = model.encode_user(self.inputs)
+        for name, value in (
+            ("state_history_mask", state["state_history_mask"][:, :1]),
+            ("state_history_1", state["state_history_1"][:, :5]),
+            ("state_user_heads_0", state["state_user_heads_0"][:1]),
+        ):
+            with self.assertRaisesRegex(ValueError, "same number of"):
+                model.score_items({**state, name: value}, self.inputs)
+        for name, axis in (
+            ("user_id", 0),
+            ("watched.length", 0),
+            ("price", 1),
+            ("hist_click", 1),
+        ):
+            value = np.take(self.inputs[name], [0], axis=axis)
+            with self.assertRaisesRegex(ValueError, f"same number.*{name}"):
+                model({**self.inputs, name: value})
         state = self.load(kv_mode="projected").encode_user(self.inputs)
         for i in range(L):
             self.assertNotIn(f"state_history_{i}", state)
@@ -188,6 +208,7 @@ class UIMixFormerTest(TestCase):
             {"sequence_dim": N * D, "kv_mode": "projected"},
             {"shared_history_encoder": True},
             {"mixer": ku.layers.TokenSelfAttention(num_heads=2)},
+            {"mixer": ku.layers.HeadMixing(num_heads=N)},
             {"query_feed_forward": False},
             {"history_lengths": False},
             {"max_history_length": 5},
@@ -206,21 +227,44 @@ class UIMixFormerTest(TestCase):
                 )
 
     def test_readout_of_both_sides(self):
-        """The mean over N heads, and their concatenation, users first."""
+        """The concatenation of N heads, users first."""
         model = self.load(readout="concatenate", tower_units=())
-        kernel = np.random.default_rng(0).normal(size=(D, 1)) / N
+        state = model.encode_user(self.inputs)
+        last = model.item_model.get_layer(f"item_output_fusion_{L - 1}")
+        part = keras.Model(model.item_model.inputs, last.output)
+        inputs = self.all(model)
+        items = part([inputs[x.name] for x in part.inputs])
+        user = to_numpy(state[f"state_user_heads_{L}"])
+        heads = np.concatenate(
+            [np.repeat(user[:, None], 3, axis=1), to_numpy(items)], axis=2
+        )
         layer = model.item_model.get_layer("is_click_logit")
-        layer.kernel.assign(np.tile(kernel, (N, 1)))
-        mean = self.load(tower_units=())
-        for weight in mean.weights:
-            if weight.path != "is_click_logit/kernel":
-                source = [w for w in model.weights if w.path == weight.path]
-                if tuple(source[0].shape) == tuple(weight.shape):
-                    weight.assign(to_numpy(source[0]))
-        mean.item_model.get_layer("is_click_logit").kernel.assign(kernel * N)
+        expected = heads.reshape(6, 3, N * D) @ to_numpy(layer.kernel)
+        expected = expected[..., 0] + to_numpy(layer.bias)
+        self.assertAllClose(model(self.inputs)["is_click"], expected, atol=1e-5)
+
+    def test_readout_in_half_precision(self):
+        # A sum of these heads would be too large for float16.
+        user = np.full((2, 3, 4), 3e4, "float16")
+        items = np.full((2, 5, 5, 4), 3e4, "float16")
+        read = _decoupling.read_out(
+            ops.convert_to_tensor(user),
+            ops.convert_to_tensor(items),
+            "mean",
+            None,
+        )
+        self.assertAllClose(read, np.full((2, 5, 4), 3e4), rtol=1e-2)
+        # The dtype of the model, not the global one, is that of its readout.
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        self.addCleanup(keras.config.set_dtype_policy, "float32")
+        model = self.load(readout="concatenate", dtype="float32")
+        keras.config.set_dtype_policy("float32")
+        full = self.load(readout="concatenate")
+        for weight, other in zip(full.weights, model.weights, strict=True):
+            weight.assign(to_numpy(other))
         self.assertAllClose(
-            mean(self.inputs)["is_click"],
             model(self.inputs)["is_click"],
+            full(self.inputs)["is_click"],
             atol=1e-5,
         )
 
@@ -235,9 +279,17 @@ class UIMixFormerTest(TestCase):
         model = self.load(num_heads=6, dim=24, token_groups=groups)
         user, items = self.tokens(model)
         self.assertEqual((user.shape[2], items.shape[2]), (2, 4))
-        with self.assertRaisesRegex(ValueError, "lists .*each of"):
-            mixed = [users, ["video_id", "city"], *groups[3:]]
-            self.load(num_heads=5, dim=25, token_groups=mixed)
+        for wrong in (
+            [*groups[2:], *groups[:2]],
+            [users, ["video_id", "city"], *groups[2:]],
+            groups[1:],
+            [users[:1], users[1:], *groups[3:], ["video_id"], ["tab"]],
+        ):
+            with self.assertRaisesRegex(ValueError, "must be 6 lists"):
+                self.load(num_heads=6, dim=24, token_groups=wrong)
+        for wrong in (5, ["abc"], [[]] * 6, [[["a"]]]):
+            with self.assertRaisesRegex(ValueError, "must be a list of lists"):
+                self.load(num_heads=6, dim=24, token_groups=wrong)
 
     def test_bad_arguments(self):
         for number in (0, N, -1, True, 2.0, "half", None):
@@ -246,6 +298,8 @@ class UIMixFormerTest(TestCase):
                     ValueError, f"`num_item_heads` .*num_item_heads={number!r}"
                 ):
                     self.load(num_item_heads=number)
+        with self.assertRaisesRegex(ValueError, "`num_item_heads` to `Mix"):
+            self.load(mixer=ku.layers.DecoupledHeadMixing(3, 5))
         for mixer in ("uni_mixing", "uni_mixing_lite", "fm"):
             with self.assertRaisesRegex(ValueError, "doubly stochastic"):
                 self.load(mixer=mixer)

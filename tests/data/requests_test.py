@@ -235,7 +235,9 @@ class GradientsTest(TestCase):
         self.schema = dataclasses.replace(
             small_log.small_schema(df), request_id="request"
         )
-        self.model = ku.applications.load("mixformer_tiny", self.schema)
+
+    def load(self, name):
+        self.model = ku.applications.load(name, self.schema)
         self.model.compile()
 
     def step(self, dataset, weights=None):
@@ -254,8 +256,11 @@ class GradientsTest(TestCase):
             for variable, gradient in zip(variables, gradients)
         }
 
-    @parameterized.parameters("candidates", "requests")
-    def test_equals_training_on_rows(self, weighting):
+    @parameterized.parameters(
+        ("candidates", "ui_mixformer_tiny"), ("requests", "mixformer_tiny")
+    )
+    def test_equals_training_on_rows(self, weighting, name):
+        self.load(name)
         sizes = self.df.groupby("request")["request"].transform("size")
         each = {"candidates": sizes**0.0, "requests": 1 / sizes}[weighting]
         loss, gradients = self.step(

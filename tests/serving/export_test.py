@@ -42,6 +42,21 @@ for folder in sys.argv[1:]:
 """
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Unnamed(keras.layers.Layer):
+    """A mixer whose sublayer Keras names, another way each time."""
+
+    def build(self, input_shape):
+        self.dense = keras.layers.Dense(input_shape[-1])
+        self.dense.build(input_shape)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+
 @unittest.skipIf(
     keras.backend.backend() != "tensorflow", "Export needs TensorFlow."
 )
@@ -166,7 +181,11 @@ class ExportTest(TestCase):
         for name, inputs, text in (
             ("serving_default", {"city": raw["city"][:1]}, "city"),
             ("serving_default", {"price": raw["price"][:, :1]}, "price"),
-            ("score_items", {"state_request": state["state_request"][:1]}, ""),
+            (
+                "score_items",
+                {"state_request": state["state_request"][:1]},
+                "state_request",
+            ),
         ):
             given = {**raw, **state, **inputs}
             names = signatures[name].structured_input_signature[1]
@@ -179,7 +198,7 @@ class ExportTest(TestCase):
         model = ku.applications.load("rankmixer_tiny", small_schema())
         folder = f"{self.get_temp_dir()}/1"
         for arguments, message in (
-            ({"micro_batch_size": 0}, "`micro_batch_size` must be a positive"),
+            ({"micro_batch_size": 0}, "`micro_batch_size` must be an integer"),
             ({"xla_signatures": 1}, "`xla_signatures` must be True or False"),
             (
                 {"micro_batch_size": None, "xla_signatures": True},
@@ -191,6 +210,55 @@ class ExportTest(TestCase):
                 model.export(folder, **arguments)
             self.assertFalse(os.path.exists(folder))
             self.assertFalse(os.path.exists(f"{folder}.partial"))
+
+    def test_nothing_else_is_replaced(self):
+        model = ku.applications.load("rankmixer_tiny", small_schema())
+        folder = self.get_temp_dir()
+        os.makedirs(f"{folder}/exported/1")
+        open(f"{folder}/exported/1/mine.txt", "w").close()
+        open(f"{folder}/file", "w").close()
+        os.symlink(f"{folder}/exported", f"{folder}/link")
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(folder)
+        for path in (
+            *("exported", "exported/1", "file", "link", ".", folder, ""),
+            *("gs://bucket/1", 3),
+        ):
+            with self.assertRaisesRegex(ValueError, "`filepath` must be"):
+                model.export(path)
+        self.assertEqual(sorted(os.listdir()), ["exported", "file", "link"])
+        self.assertEqual(os.listdir("exported/1"), ["mine.txt"])
+        # An earlier export is, and nothing of it stays.
+        model.export("exported/2/")
+        open("exported/2/stale.txt", "w").close()
+        model.export("exported/2")
+        self.assertEqual(sorted(os.listdir("exported")), ["1", "2"])
+        self.assertNotIn("stale.txt", os.listdir("exported/2"))
+
+    def test_names_of_every_kind(self):
+        """A history named as its column, and a column named `self`."""
+        frame = small_frame().rename(columns={"user_id": "self"})
+        watched = ku.Categorical("hist_video_id", share_with="video_id")
+        schema = ku.Schema(
+            user=[ku.Categorical("self", 20, 8)],
+            item=[ku.Categorical("video_id", 30, 16)],
+            sequences=[ku.Sequence("hist_video_id", 8, [watched])],
+            labels=[ku.Label("is_click")],
+        ).adapt(frame)
+        model = ku.applications.load("rankmixer_tiny", schema)
+        served = self.serve(model, ku.serving.raw_inputs(frame, schema))
+        self.assertAllClose(
+            served["whole/is_click"][:, 0],
+            ku.predict(model, frame)["is_click"],
+            atol=1e-5,
+        )
+
+    def test_kv_mode_needs_names(self):
+        model = ku.applications.load(
+            "mixformer_tiny", small_schema(), mixer=Unnamed()
+        )
+        with self.assertRaisesRegex(ValueError, "name every sublayer"):
+            model.export(f"{self.get_temp_dir()}/1", kv_mode="projected")
 
     def test_mixing_matrices_are_constants(self):
         """No Sinkhorn iteration is served, at the temperature of the model."""

@@ -1,10 +1,9 @@
-import dataclasses
-
 import numpy as np
 import pandas as pd
 
 import keras_unirec as ku
 from tests.small_log import small_frame
+from tests.small_log import small_requests
 from tests.small_log import small_schema
 from tests.test_case import TestCase
 
@@ -38,20 +37,28 @@ class RawInputsTest(TestCase):
         self.check_same_as_the_pipeline(df, small_schema(df), requests=False)
 
     def test_requests(self):
-        df = small_frame()
-        schema = small_schema(df)
-        # All rows of a request show the same user, context and histories.
-        own = ["video_id", "price", "genres", "request"]
-        shared = [name for name in df if name not in own]
-        first = df.groupby("request").head(1).set_index("request")
-        shared = first.loc[df["request"], shared].reset_index(drop=True)
-        df = pd.concat([df[own], shared], axis=1)
-        schema = dataclasses.replace(schema, request_id="request")
+        df, schema = small_requests()
         self.check_same_as_the_pipeline(df, schema, requests=True)
         raw = ku.serving.raw_inputs(df, schema, requests=True)
         self.assertEqual(raw["video_id"].shape, (16, 4))
         self.assertEqual(raw["genres_length"].shape, (16, 4))
         self.assertEqual(raw["city"].shape, (16,))
+
+    def test_what_the_readers_refuse(self):
+        df, schema = small_requests()
+        other = df.copy()
+        other.loc[1, "city"] = (
+            "Oslo" if df.loc[0, "city"] != "Oslo" else "Bergen"
+        )
+        with self.assertRaisesRegex(ValueError, "`city` must be the same"):
+            ku.serving.raw_inputs(other, schema, requests=True)
+        ku.serving.raw_inputs(other, schema)
+        other = df.copy()
+        other["hist_click"] = [[1] * 20] * len(df)
+        with self.assertRaisesRegex(ValueError, "must hold as many events"):
+            ku.serving.raw_inputs(other, schema)
+        with self.assertRaisesRegex(ValueError, "must be True or False"):
+            ku.serving.raw_inputs(df, schema, requests="no")
 
     def test_shorter_requests_are_filled_up(self):
         schema = ku.Schema(

@@ -2,9 +2,10 @@ import keras
 
 from keras_unirec.layers._residual import build_norm
 from keras_unirec.layers._residual import check_norm
-from keras_unirec.layers._residual import check_norms_of
+from keras_unirec.layers._residual import check_norms
+from keras_unirec.layers._residual import norms_config
 from keras_unirec.layers._residual import residual
-from keras_unirec.layers._residual import with_norms_of
+from keras_unirec.layers._residual import with_norms
 from keras_unirec.layers.feed_forward.swiglu import SwiGLU
 
 
@@ -21,8 +22,8 @@ class OutputFusion(keras.layers.Layer):
             to `True`.
         norm: `"pre_rms"` for `f(RMS(x)) + x`, `"post_layer"` for
             `LayerNorm(f(x) + x)`, or `None`. Defaults to `"pre_rms"`.
-        norms_of: Optional built `OutputFusion` whose normalization this layer
-            shares. Defaults to `None`.
+        norms: Optional dict, the `norms` of another `OutputFusion`, to share
+            them. Defaults to `None`: its own.
 
     Input shape:
         `(..., num_heads, dim)`
@@ -44,16 +45,16 @@ class OutputFusion(keras.layers.Layer):
         hidden_dim,
         per_head=True,
         norm="pre_rms",
-        norms_of=None,
+        norms=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         check_norm(norm)
-        check_norms_of(norms_of, type(self))
+        check_norms(norms, norm, ("feed_forward_norm",))
         self.hidden_dim = hidden_dim
         self.per_head = per_head
         self.norm = norm
-        self.norms_of = norms_of
+        self._shared_norms = norms
         self.supports_masking = True
 
     def build(self, input_shape):
@@ -69,8 +70,14 @@ class OutputFusion(keras.layers.Layer):
             input_shape,
             self.dtype_policy,
             "feed_forward_norm",
-            self.norms_of,
+            self._shared_norms,
         )
+
+    @property
+    def norms(self):
+        """dict of the normalization by name, once the layer is built."""
+        norm = getattr(self, "swiglu_norm", None)
+        return {"feed_forward_norm": norm} if norm else {}
 
     def call(self, inputs):
         return residual(inputs, self.swiglu, self.norm, self.swiglu_norm)
@@ -86,9 +93,9 @@ class OutputFusion(keras.layers.Layer):
         config["hidden_dim"] = self.hidden_dim
         config["per_head"] = self.per_head
         config["norm"] = self.norm
-        config["norms_of"] = keras.saving.serialize_keras_object(self.norms_of)
+        config["norms"] = norms_config(self._shared_norms)
         return config
 
     @classmethod
     def from_config(cls, config):
-        return super().from_config(with_norms_of(config))
+        return super().from_config(with_norms(config))

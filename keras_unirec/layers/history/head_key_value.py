@@ -9,7 +9,9 @@ class HeadKeyValue(keras.layers.Layer):
 
     `k_t^i = W_k^i h_t^i` and `v_t^i = W_v^i h_t^i` depend on the request alone:
     a model computes them once, in its user half, and gives them to the same
-    layer in place of the history. The weights are those of the attention.
+    layer in place of the history. The weights are those of the attention. The
+    config of a plain Keras model does not keep what two of its layers share:
+    build such a model from code, and load its weights, as the applications do.
 
     Args:
         cross_attention: `HeadCrossAttention`, built before this layer is

@@ -63,6 +63,7 @@ class DecoupledHeadMixing(keras.layers.Layer):
         check_width(self.num_user_heads + self.num_item_heads, dim)
 
     def call(self, inputs, context=None):
+        self._check_heads(inputs, context)
         dim = inputs.shape[-1]
         width = dim // (self.num_user_heads + self.num_item_heads)
         cut = self.num_user_heads * width
@@ -76,6 +77,24 @@ class DecoupledHeadMixing(keras.layers.Layer):
             of_user, (*ops.shape(of_items)[:-1], of_user.shape[-1])
         )
         return ops.concatenate([of_user, of_items], axis=-1)
+
+    def _check_heads(self, inputs, context):
+        expected = [self.num_user_heads]
+        received = [inputs.shape]
+        if context is not None:
+            expected = [self.num_item_heads, self.num_user_heads]
+            received.append(context.shape)
+        dim = inputs.shape[-1]
+        if [tuple(shape[-2:]) for shape in received] != [
+            (heads, dim) for heads in expected
+        ] or len({len(shape) for shape in received}) > 1:
+            raise ValueError(
+                "Without `context` the input is the heads of the user, "
+                f"(..., {self.num_user_heads}, dim); with it, those of the "
+                f"items, (..., {self.num_item_heads}, dim), and the context "
+                "those of the user, with as many axes. Received: inputs and "
+                f"context of the shapes {[tuple(s) for s in received]}"
+            )
 
     def compute_mask(self, inputs, context=None, mask=None):
         return None

@@ -1,12 +1,14 @@
 import functools
+import inspect
 
 import keras
 
 from keras_unirec.layers._residual import build_norm
 from keras_unirec.layers._residual import check_norm
-from keras_unirec.layers._residual import check_norms_of
+from keras_unirec.layers._residual import check_norms
+from keras_unirec.layers._residual import norms_config
 from keras_unirec.layers._residual import residual
-from keras_unirec.layers._residual import with_norms_of
+from keras_unirec.layers._residual import with_norms
 from keras_unirec.layers.feed_forward._by_name import build_feed_forward
 from keras_unirec.layers.feed_forward._by_name import check_feed_forward
 from keras_unirec.layers.mixing._by_name import build_mixer
@@ -35,9 +37,9 @@ class QueryMixer(keras.layers.Layer):
             `None`, which removes the second sublayer. Defaults to `"swiglu"`.
         norm: `"pre_rms"` for `f(RMS(x)) + x`, `"post_layer"` for
             `LayerNorm(f(x) + x)`, or `None`. Defaults to `"pre_rms"`.
-        norms_of: Optional built `QueryMixer` whose normalizations this layer
-            shares: the two work on tokens of the same stream, each with
-            networks of its own. Defaults to `None`.
+        norms: Optional dict, the `norms` of another `QueryMixer`, to share
+            them: the two work on tokens of the same stream, each with networks
+            of its own. Defaults to `None`: its own.
 
     Call arguments:
         inputs: Tensor of shape `(..., num_tokens, dim)`.
@@ -64,18 +66,18 @@ class QueryMixer(keras.layers.Layer):
         mixer="head_mixing",
         feed_forward="swiglu",
         norm="pre_rms",
-        norms_of=None,
+        norms=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         check_norm(norm)
-        check_norms_of(norms_of, type(self))
+        check_norms(norms, norm, ("mixer_norm", "feed_forward_norm"))
         check_feed_forward(feed_forward, optional=True)
         self.hidden_dim = hidden_dim
         self.mixer = resolve_mixer(mixer, self.dtype_policy)
         self.feed_forward = feed_forward
         self.norm = norm
-        self.norms_of = norms_of
+        self._shared_norms = norms
         self.supports_masking = True
 
     def build(self, inputs_shape, context_shape=None):
@@ -86,7 +88,7 @@ class QueryMixer(keras.layers.Layer):
                 inputs_shape,
                 self.dtype_policy,
                 "mixer_norm",
-                self.norms_of,
+                self._shared_norms,
             )
         if self.feed_forward is not None:
             self.network = build_feed_forward(
@@ -100,13 +102,28 @@ class QueryMixer(keras.layers.Layer):
                 inputs_shape,
                 self.dtype_policy,
                 "feed_forward_norm",
-                self.norms_of,
+                self._shared_norms,
             )
+
+    @property
+    def norms(self):
+        """dict of the normalizations by name, once the layer is built."""
+        norms = {
+            "mixer_norm": getattr(self, "mixer_norm", None),
+            "feed_forward_norm": getattr(self, "network_norm", None),
+        }
+        return {name: layer for name, layer in norms.items() if layer}
 
     def call(self, inputs, context=None):
         tokens = inputs
         if self.mixer is not None:
             mixer = self.mixer
+            if context is not None and not _takes_context(mixer):
+                raise ValueError(
+                    "`context` is for a mixer whose call has it, "
+                    "`DecoupledHeadMixing` or `TokenSelfAttention`. "
+                    f"Received: mixer={type(mixer).__name__}"
+                )
             if context is not None:
                 if self.norm == "pre_rms":
                     context = self.mixer_norm(context)
@@ -130,9 +147,13 @@ class QueryMixer(keras.layers.Layer):
         config["mixer"] = keras.saving.serialize_keras_object(self.mixer)
         config["feed_forward"] = self.feed_forward
         config["norm"] = self.norm
-        config["norms_of"] = keras.saving.serialize_keras_object(self.norms_of)
+        config["norms"] = norms_config(self._shared_norms)
         return config
 
     @classmethod
     def from_config(cls, config):
-        return super().from_config(with_norms_of(mixer_from_config(config)))
+        return super().from_config(with_norms(mixer_from_config(config)))
+
+
+def _takes_context(mixer):
+    return "context" in inspect.signature(mixer.call).parameters

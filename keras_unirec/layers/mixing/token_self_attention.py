@@ -13,7 +13,8 @@ class TokenSelfAttention(keras.layers.Layer):
     It stands where `HeadMixing` does in the ablation that replaces it. The four
     projections are `D x D`, without biases. With `context`, other tokens are
     read too: the heads of the items read those of the user and not the other
-    way round, which is attention under the mask of eq. 10 of MixFormer.
+    way round, which is attention under the mask of eq. 10 of MixFormer. Every
+    candidate projects the context again to keys and values.
 
     Args:
         num_heads: int. Number of attention heads; it divides the token width.
@@ -64,6 +65,11 @@ class TokenSelfAttention(keras.layers.Layer):
     def call(self, inputs, context=None):
         tokens = inputs
         if context is not None:
+            if len(context.shape) != len(inputs.shape):
+                raise ValueError(
+                    "`context` must have as many axes as the tokens. Received: "
+                    f"{tuple(context.shape)} for {tuple(inputs.shape)}"
+                )
             leading = ops.shape(inputs)[:-2]
             context = ops.broadcast_to(context, (*leading, *context.shape[-2:]))
             tokens = ops.concatenate([context, inputs], axis=-2)

@@ -74,5 +74,14 @@ class DecoupledHeadMixingTest(TestCase):
         mixing = layers.DecoupledHeadMixing(NU, NG)
         with self.assertRaisesRegex(ValueError, "3 or 5"):
             mixing.build((None, 4, D))
+        user, items = self.user, self.items
+        for inputs, context in (
+            (items, None),
+            (user, user),
+            (items, user[:, :, :2]),
+            (items, user[:, 0]),
+        ):
+            with self.assertRaisesRegex(ValueError, "heads of the user"):
+                layers.DecoupledHeadMixing(NU, NG)(inputs, context=context)
         with self.assertRaisesRegex(ValueError, "must be divisible"):
             mixing.build((None, NU, D + 1))

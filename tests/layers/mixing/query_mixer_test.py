@@ -172,7 +172,7 @@ class QueryMixerTest(TestCase):
             first = layers.QueryMixer(5, mixer=mixing, norm=norm)
             first.build(user.shape)
             second = layers.QueryMixer(
-                5, mixer=mixing, norm=norm, norms_of=first
+                5, mixer=mixing, norm=norm, norms=first.norms
             )
             outputs = second(items, context=user)
             self.assertIs(second.mixer_norm, first.mixer_norm)
@@ -200,18 +200,29 @@ class QueryMixerTest(TestCase):
                 ]
             )
             self.assertAllClose(outputs, alone(mixed), atol=1e-5)
-        with self.assertRaisesRegex(
-            ValueError, "built and have a `mixer_norm`"
-        ):
-            layers.QueryMixer(
-                5, mixer=mixing, norms_of=layers.QueryMixer(5)
-            ).build(items.shape)
-        with self.assertRaisesRegex(ValueError, "of the same kind, 'pre_rms'"):
-            layers.QueryMixer(5, mixer=mixing, norms_of=first).build(
-                items.shape
+            # Its own networks, and no part of the first but the norms.
+            self.assertEqual(
+                second.count_params(),
+                second.network.count_params()
+                + sum(norm.count_params() for norm in first.norms.values()),
             )
-        with self.assertRaisesRegex(ValueError, "must be a `OutputFusion`"):
-            layers.OutputFusion(5, norms_of=first)
+            copy = layers.QueryMixer.from_config(second.get_config())
+            copy.build(items.shape)
+            self.assertEqual(copy.count_params(), second.count_params())
+        fusion = layers.OutputFusion(5, norm="post_layer")
+        fusion.build(items.shape)
+        other = layers.OutputFusion(7, norm="post_layer", norms=fusion.norms)
+        other.build(items.shape)
+        self.assertIs(other.swiglu_norm, fusion.swiglu_norm)
+        for wrong in (
+            lambda: layers.QueryMixer(5, norms=first.norms),  # Of RMS norms.
+            lambda: layers.QueryMixer(5, norms=first),
+            lambda: layers.OutputFusion(5, norms=first.norms),
+        ):
+            with self.assertRaisesRegex(ValueError, "`norms` must be those"):
+                wrong()
+        with self.assertRaisesRegex(ValueError, "`context` is for a mixer"):
+            layers.QueryMixer(5, mixer="identity")(items, context=user)
 
     def test_errors(self):
         with self.assertRaisesRegex(ValueError, "`mixer` must be"):
