@@ -397,7 +397,7 @@ def plot(results, path):
         )
     saved.set_ylim(0, 60)
     saved.set_ylabel("% that UI-MixFormer saves")
-    saved.legend(loc="center left")
+    saved.legend(loc="upper left", bbox_to_anchor=(0.28, 1.0))
     for way, label in {"pointwise": "pointwise", **labels}.items():
         right.plot(
             places,

@@ -31,7 +31,6 @@ import os
 import shutil
 import sys
 import textwrap
-import time
 
 import grpc
 import keras
@@ -121,20 +120,16 @@ costs["single rows / together"] = costs["as single rows"] / costs["together"]
 costs.rename_axis("candidates").round(1).rename_axis("MFLOPs", axis=1)
 
 # %% [markdown]
-# Which heads are the user's? The state that `encode_user` hands to
-# `score_items` tells: `state_user_heads_0` are the heads made of user and
-# context columns, `_1` and `_2` the same after each layer; their second axis
-# counts them. The other heads of the eight are made of item columns. They read
-# the user's heads, and never the other way round, so that the user's can be
-# computed first. By default the items get the share of the heads
-# that they have of the width of all embeddings.
+# Which heads are the user's? Half of the eight, in this size;
+# `num_item_heads` says how many are made of item columns. The state that
+# `encode_user` hands to `score_items` holds the others: `state_user_heads_0`
+# are those made of user and context columns, `_1` and `_2` the same after each
+# layer. The heads of the items read them, and never the other way round, so
+# that the user's can be computed first.
 
 # %%
 state = model.encode_user(inputs)
-user_heads = state["state_user_heads_0"].shape[1]
-print(
-    f"{user_heads} heads of the user, {model.num_heads - user_heads} of items"
-)
+print(f"{model.num_user_heads} of {model.num_heads} heads are the user's")
 profile = ku.analysis.profile(model)
 print(f"state of one request: at most {profile.state_bytes:,} bytes")
 pd.Series(
@@ -390,54 +385,22 @@ server.close()
 # %% [markdown]
 # ## Latency by candidates
 #
-# Three ways to score C candidates of one user, in this process, without gRPC:
+# `measure_latency` scores C candidates of one user in this process, without
+# gRPC, in several ways, in turns:
 #
-# - pointwise: C rows, each with the user's columns and histories;
+# - `rows`: C rows, each with the user's columns and histories;
 # - `serving_default`: one request;
 # - `score_items`: one request of a user whose state was kept.
 #
-# The user is one with long histories, the candidates are drawn from the
-# catalogue. Times are medians of several calls, the ways in turns, after one
-# call to warm up.
+# The user is one with long histories.
 
 # %%
 CANDIDATES = (10, 50) if SMOKE else (10, 50, 200, 1000)
-CALLS = 3 if SMOKE else 30
-
-loaded = tf.saved_model.load(f"{EXPORTED}/2")
-busiest = test.loc[[events.sum(axis=1).idxmax()]]
-rng = np.random.default_rng(0)
-
-
-def prepare(name, values):
-    """A signature with its tensors, ready to be called."""
-    tensors = {k: tf.constant(values[k]) for k in takes[name]}
-    return lambda: loaded.signatures[name](**tensors)
-
-
-def seconds(function):
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
-times = {}
-for number in CANDIDATES:
-    frame = busiest.loc[busiest.index.repeat(number)]
-    frame = frame.assign(item_id=rng.integers(len(log.items), size=number))
-    single = ku.serving.raw_inputs(frame, schema)
-    raw = ku.serving.raw_inputs(frame, schema, requests=True)
-    state = prepare("encode_user", raw)()
-    ways = {
-        "pointwise": prepare("serving_default", single),
-        "serving_default": prepare("serving_default", raw),
-        "score_items, state kept": prepare("score_items", {**raw, **state}),
-    }
-    scores = [way()["click"].numpy().ravel() for way in ways.values()]
-    np.testing.assert_allclose(scores[1:], scores[:1] * 2, atol=1e-5)
-    measured = [[seconds(way) for way in ways.values()] for _ in range(CALLS)]
-    times[number] = dict(zip(ways, 1e3 * np.median(measured, axis=0)))
-times = pd.DataFrame(times).T.rename_axis("candidates")
+raw = ku.serving.raw_inputs(test.loc[[events.sum(axis=1).idxmax()]], schema)
+times = ku.serving.measure_latency(
+    f"{EXPORTED}/2", raw, CANDIDATES, runs=3 if SMOKE else 30
+).pivot(index="candidates", columns="way", values="p50_ms")
+times = times[["rows", "serving_default", "score_items"]]
 times.rename_axis("milliseconds", axis=1).round(2)
 
 # %%

@@ -154,7 +154,7 @@ class ProfileTest(TestCase):
         projected = profile(
             "ui_mixformer_tiny", schema=schema, kv_mode="projected"
         )
-        self.assertEqual(projected.state["state_keys_0"], 5 * 12 * 32 * 4)
+        self.assertEqual(projected.state["state_keys_0"], 4 * 12 * 32 * 4)
         layer = ku.layers.SwiGLU(3)
         layer.build((2, 4))
         one = profile(layer, inputs=keras.KerasTensor((2, 4), "float32"))

@@ -22,6 +22,7 @@ class UIMixFormerTest(TestCase):
         self.inputs, _, _ = small_batch(self.schema)
 
     def load(self, **kwargs):
+        kwargs = {"num_item_heads": "by_width", **kwargs}
         return ku.applications.load("ui_mixformer_tiny", self.schema, **kwargs)
 
     def tokens(self, model):
@@ -318,7 +319,10 @@ class UIMixFormerTest(TestCase):
             ValueError, "`num_item_heads` .* by width 8: the items have 8 of"
         ):
             ku.applications.load(
-                "ui_mixformer_tiny", schema(8), history_lengths=False
+                "ui_mixformer_tiny",
+                schema(8),
+                history_lengths=False,
+                num_item_heads="by_width",
             )
         with self.assertRaisesRegex(ValueError, "the schema needs some"):
             ku.applications.load(
@@ -329,4 +333,8 @@ class UIMixFormerTest(TestCase):
             )
         with self.assertRaisesRegex(ValueError, "by width 0"):
             user = [ku.Categorical("user_id", 20, 64)]
-            ku.applications.load("ui_mixformer_tiny", schema(4, user=user))
+            ku.applications.load(
+                "ui_mixformer_tiny",
+                schema(4, user=user),
+                num_item_heads="by_width",
+            )
