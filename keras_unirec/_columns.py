@@ -275,6 +275,12 @@ def read(array, name, kind, depth, rows, unit=None):
             return Column(
                 "int", _convert_unit(values, array.type.unit, unit), offsets
             )
+        if unit is None and is_string(array_type):
+            raise ValueError(
+                f"Column `{name}` must hold times: numbers or datetimes. Turn "
+                "strings into datetimes with `pd.to_datetime`. "
+                f"Received: {array_type} in {rows.name(0)}"
+            )
         if unit is None:
             raise ValueError(
                 f"Column `{name}` holds numbers, so its `Timestamp` must say "

@@ -31,6 +31,10 @@ _NUMBER = re.compile(
 _OUTCOME = re.compile(r"^(play|watch|view|dwell|stay)\w*_(ms|s|seconds|time)$")
 _ID = re.compile(r"id$", re.IGNORECASE)
 _REQUEST = re.compile(r"^req(uest)?(_?id)?$", re.IGNORECASE)
+_REQUEST_LIKE = re.compile(
+    r"^(session|search|query|impression|slate|visit|pageview)_?id$",
+    re.IGNORECASE,
+)
 # What may stand behind the name of a column in that of its history.
 _HISTORY = ("hist", "history", "list", "seq", "sequence", "log")
 _MAX_CATEGORIES = 1_000
@@ -128,6 +132,11 @@ def _doubt(array, feature):
     value_type = _value_type(array)
     if _OUTCOME.match(feature.name.lower()):
         return "named like an outcome of the row; leave it out if it is one"
+    if _REQUEST_LIKE.match(feature.name):
+        return (
+            "named like a request, taken as an input; give it as "
+            f"`request_id={feature.name!r}` if its rows were shown together"
+        )
     if pa.types.is_floating(value_type):
         return None
     if not _columns.is_string(value_type) and _is_binary(array):

@@ -189,9 +189,15 @@ class Encoder:
                 )
 
     def check_shapes(self, columns, rows):
-        """Raises where columns of a history, or rows of a request, differ."""
+        """Raises where columns of a history, or rows of a request, differ.
+
+        Args:
+            columns: dict of `Column`, of all columns or of one side.
+            rows: `Rows`, for messages.
+        """
         for sequence in self.schema.sequences:
-            self._check_lengths(sequence, columns, rows)
+            if sequence.features[0].name in columns:
+                self._check_lengths(sequence, columns, rows)
         if self.requests:
             self._check_requests(columns, rows)
 
@@ -424,7 +430,7 @@ class Encoder:
             names.append(schema.timestamp.name)
         if GROUP_ID in self.ids:
             names.append(schema.group_id)
-        for name in names:
+        for name in filter(columns.__contains__, names):
             row = _first_difference(columns[name], first)
             if row is not None:
                 column, other = columns[name], first[row]

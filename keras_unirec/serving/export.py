@@ -12,6 +12,8 @@ from keras_unirec.serving.signature_names import signature_names
 # XLA compiles a program for each shape: numbers of candidates up to a micro
 # batch are rounded up to a power of two, and at least to this.
 _MIN_CANDIDATES = 16
+# The part of an exported state that says which export made it.
+_ORIGIN = "state_origin"
 
 
 def export(
@@ -33,7 +35,8 @@ def export(
       named tensors whose first axis is the request.
     - `score_items`: the state and raw item columns to probabilities. A state
       may be kept and scored against as long as the columns it was made of, and
-      the time of the request among them, are the right ones.
+      the time of the request among them, are the right ones. One that another
+      export made is an error: `state_origin` tells.
 
     User and context columns have shape `(num_requests,)`, item columns
     `(num_requests, num_candidates)`, history columns
@@ -191,7 +194,10 @@ class _Halves:
             for tensor in model.item_model.inputs
             if tensor.name in model.user_model.output
         }
-        self.names = signature_names({**self.user, **self.item, **self.state})
+        # Shapes of two versions fit, and their scores would just be wrong.
+        self.origin = uuid.uuid4().int >> 65
+        self.kept = {**self.state, _ORIGIN: tf.TensorSpec((None,), tf.int64)}
+        self.names = signature_names({**self.user, **self.item, **self.kept})
 
     def signatures(self, xla):
         """Concrete functions by name, compiled by XLA or not."""
@@ -211,7 +217,7 @@ class _Halves:
             for function, specs in (
                 (serving_default, {**self.user, **self.item}),
                 (encode_user, self.user),
-                (score_items, {**self.state, **self.item}),
+                (score_items, {**self.kept, **self.item}),
             )
         }
 
@@ -242,17 +248,33 @@ class _Halves:
         )
 
     def _checks(self, raw):
-        """Inputs that would broadcast against each other are errors."""
+        """What would broadcast, or mix two versions, is an error."""
+        import tensorflow as tf
+
         groups = [
             ("requests (axis 0)", dict.fromkeys(raw, 0)),
             ("candidates (axis 1)", {k: 1 for k in raw if k in self.item}),
         ]
-        if set(self.state) <= set(raw):
+        checks = []
+        if _ORIGIN in raw:
             groups += [
                 ("events", group)
                 for group in state_lengths(self.model.user_model.output)
             ]
-        return [
+            checks.append(
+                tf.debugging.Assert(
+                    tf.reduce_all(raw[_ORIGIN] == self.origin),
+                    [
+                        "The state is that of another version of the model: "
+                        "call `encode_user` of this one. Received: "
+                        f"`{_ORIGIN}`",
+                        raw[_ORIGIN],
+                        "expected",
+                        tf.constant(self.origin, tf.int64),
+                    ],
+                )
+            )
+        return checks + [
             _assert_equal(
                 [self.names[key] for key in axes],
                 [raw[key] for key in axes],
@@ -272,7 +294,12 @@ class _Halves:
             inputs = self._to_max_length(inputs)
             encode = tf.function(encode, jit_compile=True)
         state = encode(inputs, training=False)
-        return {key: tf.identity(state[key]) for key in self.state}
+        state = {key: tf.identity(state[key]) for key in self.state}
+        num_requests = tf.shape(next(iter(state.values())))[:1]
+        state[_ORIGIN] = tf.fill(
+            num_requests, tf.constant(self.origin, tf.int64)
+        )
+        return state
 
     def _to_max_length(self, inputs):
         import tensorflow as tf

@@ -45,6 +45,11 @@ def measure_latency(export_dir, raw, candidates=(1, 10, 100, 1_000), runs=30):
     import tensorflow as tf
 
     check_positive_integers(runs=runs)
+    if not isinstance(candidates, (list, tuple)) or not candidates:
+        raise ValueError(
+            "`candidates` must be a list of numbers. "
+            f"Received: candidates={candidates!r}"
+        )
     for number in candidates:
         check_positive_integers(candidates=number)
     if not tf.saved_model.contains_saved_model(str(export_dir)):

@@ -1,11 +1,12 @@
 import numpy as np
+import pandas as pd
 
 from keras_unirec import _columns
 from keras_unirec.layers._checks import check_bools
 from keras_unirec.serving.signature_names import signature_names
 
 
-def raw_inputs(df, schema, requests=False):
+def raw_inputs(df, schema, requests=False, side=None):
     """Turns rows of a frame into the raw inputs of an exported model.
 
     What a client of the server sends: the columns as they are, as dense
@@ -16,8 +17,11 @@ def raw_inputs(df, schema, requests=False):
         schema: `keras_unirec.Schema`, adapted.
         requests: bool. Whether to group the rows by the schema's `request_id`
             into requests of several candidates; shorter requests are filled
-            up with missing candidates. Defaults to `False`: each row is a
-            request of one candidate.
+            up with missing candidates, whose scores mean nothing. Defaults to
+            `False`: each row is a request of one candidate.
+        side: None, `"user"` or `"item"`. `"user"` gives what `encode_user`
+            takes, `"item"` what `score_items` takes beside the state; `df`
+            needs the columns of that side alone. Defaults to `None`: both.
 
     Returns:
         dict of arrays by name of the `serving_default` signature: int64,
@@ -34,14 +38,34 @@ def raw_inputs(df, schema, requests=False):
     served = tf.saved_model.load("exported/1").signatures["serving_default"]
     served(**{name: tf.constant(value) for name, value in inputs.items()})
     ```
+
+    One user and a frame of candidates:
+    ```python
+    user = keras_unirec.serving.raw_inputs(user_row, schema, side="user")
+    items = keras_unirec.serving.raw_inputs(
+        items.assign(request_id=0), schema, requests=True, side="item"
+    )
+    ```
     """
     from keras_unirec.data._encoding import Encoder
     from keras_unirec.data.from_pandas import _by_request
 
     check_bools(requests=requests)
+    if side not in (None, "user", "item"):
+        raise ValueError(
+            f'`side` must be None, "user" or "item". Received: side={side!r}'
+        )
+    if not isinstance(df, pd.DataFrame):
+        raise ValueError(
+            f"`df` must be a data frame. Received: {type(df).__name__}"
+        )
     encoder = Encoder(schema, labels=False, requests=requests)
     preprocessing = encoder.preprocessing
-    signature = preprocessing.user_signature() | preprocessing.item_signature()
+    signature = {}
+    if side != "item":
+        signature.update(preprocessing.user_signature())
+    if side != "user":
+        signature.update(preprocessing.item_signature())
     features = [
         (feature, group)
         for feature, group, _ in schema.feature_columns()

@@ -42,6 +42,7 @@ class MeasureLatencyTest(TestCase):
             ({"export_dir": folder}, "folder of a SavedModel"),
             ({"raw": none}, "a request with a candidate"),
             ({"runs": 0}, "`runs` must be a positive integer"),
+            ({"candidates": 5}, "`candidates` must be a list"),
             ({"candidates": (5, 0)}, "`candidates` must be a positive integer"),
         ):
             arguments = {"export_dir": f"{folder}/1", "raw": {}, **arguments}

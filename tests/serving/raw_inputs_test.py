@@ -44,6 +44,26 @@ class RawInputsTest(TestCase):
         self.assertEqual(raw["genres_length"].shape, (16, 4))
         self.assertEqual(raw["city"].shape, (16,))
 
+    def test_one_side(self):
+        df, schema = small_requests()
+        both = ku.serving.raw_inputs(df, schema, requests=True)
+        items = df[["request", "video_id", "price", "genres"]]
+        user = df.groupby("request").head(1).drop(columns=items.columns[1:])
+        parts = {
+            **ku.serving.raw_inputs(user, schema, side="user"),
+            **ku.serving.raw_inputs(items, schema, requests=True, side="item"),
+        }
+        self.assertEqual(sorted(parts), sorted(both))
+        for name, value in both.items():
+            np.testing.assert_array_equal(parts[name], value)
+        for wrong, message in (
+            (lambda: ku.serving.raw_inputs(df, schema, side="items"), "`side`"),
+            (lambda: ku.serving.raw_inputs("a.parquet", schema), "data frame"),
+            (lambda: ku.serving.raw_inputs(items, schema), "user_id"),
+        ):
+            with self.assertRaisesRegex(ValueError, message):
+                wrong()
+
     def test_what_the_readers_refuse(self):
         df, schema = small_requests()
         other = df.copy()
