@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 from absl.testing import parameterized
 from keras import ops
@@ -52,6 +53,16 @@ OPTIONS = {
 }
 
 
+# Options of encoders and attention: masks, dynamic lengths, merged events.
+READING = {
+    "attention",
+    "encoder",
+    "merge_histories",
+    "sequence_dim",
+    "token_merge",
+}
+
+
 class HyFormerTest(TestCase):
     def setUp(self):
         super().setUp()
@@ -63,6 +74,8 @@ class HyFormerTest(TestCase):
 
     @parameterized.named_parameters(OPTIONS.items())
     def test_invariants_of_every_option(self, overrides):
+        if keras.backend.backend() == "jax" and not READING & set(overrides):
+            self.skipTest("What backends do differently is how they read.")
         model = self.load(**overrides)
         outputs = model(self.inputs)
         padded = model(pad_histories(self.schema, self.inputs, extra=5))
