@@ -284,6 +284,8 @@ class LongerRankMixerTest(TestCase):
         {"encoder_causal": True, "recent_length": 3},
     )
     def test_options(self, **overrides):
+        if keras.backend.backend() == "jax":
+            self.skipTest("HyFormer's options run the same encoders there.")
         schema = small_schema()
         inputs, _, _ = small_batch(schema)
         model = ku.applications.load(
