@@ -348,7 +348,11 @@ def chunks(data, names, needed=(), chunk_rows=131_072):
 
 
 def check_frame(frame, needed):
-    """Raises unless a data frame has rows and the needed columns."""
+    """Raises unless this is a data frame with rows and the needed columns."""
+    if not isinstance(frame, pd.DataFrame):
+        raise ValueError(
+            f"`df` must be a data frame. Received: {type(frame).__name__}"
+        )
     check_columns(frame.columns, needed, "a data frame")
     if not len(frame):
         raise ValueError(

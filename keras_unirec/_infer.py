@@ -43,10 +43,6 @@ _UNIQUE, _UNIQUE_ROWS = 0.9, 50
 
 
 def infer(df, request_id=None):
-    if not hasattr(df, "columns"):
-        raise ValueError(
-            f"`df` must be a data frame. Received: {type(df).__name__}"
-        )
     _columns.check_frame(df, () if request_id is None else (request_id,))
     names = [str(name) for name in df.columns]
     arrays = {name: _columns.from_frame(df, name) for name in names}

@@ -4,6 +4,8 @@ import keras
 from keras import ops
 
 from keras_unirec import layers
+from keras_unirec.applications import _parts
+from keras_unirec.layers._checks import is_integer
 
 # What can leave out the part from the items to the user.
 MIXERS = ("head_mixing", "self_attention", "identity", None)
@@ -38,8 +40,7 @@ def num_user_heads(num_item_heads, num_heads, request, candidates, groups):
     else:
         number = sum(bool(set(group) & set(candidates)) for group in groups)
         why = f", by `token_groups` {number}"
-    legal = isinstance(number, int) and not isinstance(number, bool)
-    if not legal or not 1 <= number <= num_heads - 1:
+    if not is_integer(number) or not 1 <= number <= num_heads - 1:
         raise ValueError(
             "`num_item_heads` must leave at least one head to the user and one "
             "to the items: an int from 1 to `num_heads` less 1, or "
@@ -59,16 +60,7 @@ def _check_groups(groups, num_heads, request, candidates):
     """Groups of the user first, then those of the items; none is mixed."""
     if groups is None:
         return
-    if not isinstance(groups, (list, tuple)) or not all(
-        isinstance(group, (list, tuple))
-        and len(group)
-        and all(isinstance(key, str) for key in group)
-        for group in groups
-    ):
-        raise ValueError(
-            "`token_groups` must be a list of lists of column names. "
-            f"Received: token_groups={groups!r}"
-        )
+    _parts.check_lists_of_names(groups)
     named = sorted(key for group in groups for key in group)
     known = sorted([*request, *candidates])
     of_items = [{key in candidates for key in group} for group in groups]

@@ -189,17 +189,24 @@ def tokenize(
     )(x)
 
 
-def _grouped(x, widths, token_groups, num_tokens, argument):
-    """Reorders the concatenated features so that groups are contiguous."""
-    if token_groups is None:
-        return x, None
+def check_lists_of_names(token_groups):
     if not isinstance(token_groups, (list, tuple)) or not all(
-        isinstance(group, (list, tuple)) for group in token_groups
+        isinstance(group, (list, tuple))
+        and len(group)
+        and all(isinstance(key, str) for key in group)
+        for group in token_groups
     ):
         raise ValueError(
             "`token_groups` must be a list of lists of column names. "
             f"Received: token_groups={token_groups!r}"
         )
+
+
+def _grouped(x, widths, token_groups, num_tokens, argument):
+    """Reorders the concatenated features so that groups are contiguous."""
+    if token_groups is None:
+        return x, None
+    check_lists_of_names(token_groups)
     named = [key for group in token_groups for key in group]
     if len(token_groups) != num_tokens or sorted(named) != sorted(widths):
         raise ValueError(

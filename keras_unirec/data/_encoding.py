@@ -8,6 +8,7 @@ import pandas as pd
 from keras_unirec import _columns
 from keras_unirec import schema as schema_lib
 from keras_unirec.data import preprocessing as preprocessing_lib
+from keras_unirec.layers._checks import check_bools
 
 GROUP_ID = "__group_id__"
 REQUEST_ID = "__request_id__"
@@ -110,6 +111,7 @@ class Encoder:
                 f"Received: {type(schema).__name__}"
             )
         schema.require_adapted()
+        check_bools(labels=labels, requests=requests)
         if labels and not schema.labels:
             raise ValueError(
                 "`schema` must have `labels` to read them; pass labels=False "
@@ -121,8 +123,8 @@ class Encoder:
                 "(requests=True). Received: request_id=None"
             )
         self.schema = schema
-        self.labels = bool(labels)
-        self.requests = bool(requests)
+        self.labels = labels
+        self.requests = requests
         self.preprocessing = preprocessing_lib.Preprocessing(schema)
         self.has_gaps = any(e.kind == "gap" for e in schema.encoded)
         kinds = {}

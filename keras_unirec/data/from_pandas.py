@@ -88,11 +88,7 @@ def from_pandas(
     from keras_unirec.data import _batches
     from keras_unirec.data import _encoding
 
-    if not isinstance(df, pd.DataFrame):
-        raise ValueError(
-            f"`df` must be a data frame. Received: {type(df).__name__}"
-        )
-    check_bools(shuffle=shuffle, labels=labels, requests=requests)
+    check_bools(shuffle=shuffle)
     check_integers(0, 2**63 - 1, seed=seed)
     encoder = _encoding.Encoder(schema, labels, requests)
     batcher = _batches.Batcher(

@@ -89,9 +89,7 @@ def from_parquet(
     from keras_unirec.data import _encoding
 
     check_positive_integers(shuffle_buffer=shuffle_buffer)
-    check_bools(
-        shuffle=shuffle, labels=labels, requests=requests, validate=validate
-    )
+    check_bools(shuffle=shuffle, validate=validate)
     check_integers(0, 2**63 - 1, seed=seed)
     encoder = _encoding.Encoder(schema, labels, requests)
     batcher = _batches.Batcher(

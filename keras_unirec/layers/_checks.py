@@ -4,11 +4,16 @@ import math
 import numbers
 
 
+def is_integer(value):
+    """True is no number here."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def check_positive_integers(optional=False, **arguments):
     for argument, value in arguments.items():
         if optional and value is None:
             continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not is_integer(value) or value < 1:
             raise ValueError(
                 f"`{argument}` must be a positive integer. "
                 f"Received: {argument}={value!r}"
@@ -18,11 +23,7 @@ def check_positive_integers(optional=False, **arguments):
 def check_integers(low, high, **arguments):
     """Integers between two limits, inclusive."""
     for argument, value in arguments.items():
-        if (
-            not isinstance(value, int)
-            or isinstance(value, bool)
-            or not low <= value <= high
-        ):
+        if not is_integer(value) or not low <= value <= high:
             raise ValueError(
                 f"`{argument}` must be an integer between {low} and {high}. "
                 f"Received: {argument}={value!r}"

@@ -39,23 +39,9 @@ def check_norms(norms, norm, names):
         )
 
 
-def norms_config(norms):
-    if norms is None:
-        return None
-    return {
-        name: keras.saving.serialize_keras_object(layer)
-        for name, layer in norms.items()
-    }
-
-
 def with_norms(config):
     """Replaces the configs of `norms` by layers, in a copy."""
-    norms = config.get("norms")
-    if norms is not None:
-        norms = {
-            name: keras.saving.deserialize_keras_object(layer)
-            for name, layer in norms.items()
-        }
+    norms = keras.saving.deserialize_keras_object(config.get("norms"))
     return {**config, "norms": norms}
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from keras_unirec.layers._checks import check_positive_integers
+from keras_unirec.serving._loading import load_export
 
 
 def measure_latency(export_dir, raw, candidates=(1, 10, 100, 1_000), runs=30):
@@ -52,12 +53,7 @@ def measure_latency(export_dir, raw, candidates=(1, 10, 100, 1_000), runs=30):
         )
     for number in candidates:
         check_positive_integers(candidates=number)
-    if not tf.saved_model.contains_saved_model(str(export_dir)):
-        raise ValueError(
-            "`export_dir` must be the folder of a SavedModel, as "
-            f"`model.export` writes it. Received: export_dir={export_dir!r}"
-        )
-    loaded = tf.saved_model.load(str(export_dir))
+    loaded = load_export(export_dir)
     signatures = loaded.signatures
     if not {"serving_default", "encode_user", "score_items"} <= set(signatures):
         raise ValueError(

@@ -1,8 +1,6 @@
 import numpy as np
-import pandas as pd
 
 from keras_unirec import _columns
-from keras_unirec.layers._checks import check_bools
 from keras_unirec.serving.signature_names import signature_names
 
 
@@ -50,14 +48,9 @@ def raw_inputs(df, schema, requests=False, side=None):
     from keras_unirec.data._encoding import Encoder
     from keras_unirec.data.from_pandas import _by_request
 
-    check_bools(requests=requests)
     if side not in (None, "user", "item"):
         raise ValueError(
             f'`side` must be None, "user" or "item". Received: side={side!r}'
-        )
-    if not isinstance(df, pd.DataFrame):
-        raise ValueError(
-            f"`df` must be a data frame. Received: {type(df).__name__}"
         )
     encoder = Encoder(schema, labels=False, requests=requests)
     preprocessing = encoder.preprocessing

@@ -2,6 +2,8 @@ import os
 
 import numpy as np
 
+from keras_unirec.serving._loading import load_export
+
 _MAX_RECORDS = 1_000  # TF Serving loads no version with more.
 
 
@@ -74,12 +76,7 @@ def write_warmup(export_dir, requests, signatures=None, model_name="ranker"):
             "`requests` must be a dict of raw inputs or a list of at least "
             f"one. Received: requests={requests!r}"
         )
-    if not tf.saved_model.contains_saved_model(str(export_dir)):
-        raise ValueError(
-            "`export_dir` must be the folder of a SavedModel, as "
-            f"`model.export` writes it. Received: export_dir={export_dir!r}"
-        )
-    loaded = tf.saved_model.load(str(export_dir))
+    loaded = load_export(export_dir)
     names = sorted(loaded.signatures if signatures is None else signatures)
     if not names or not set(names) <= set(loaded.signatures):
         raise ValueError(

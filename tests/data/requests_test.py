@@ -1,6 +1,5 @@
 """Batches of requests of several candidates: buckets, weights, gradients."""
 
-import dataclasses
 import importlib
 import pathlib
 from unittest import mock
@@ -227,14 +226,7 @@ class GradientsTest(TestCase):
         rng = np.random.default_rng(0)
         df = small_log.small_frame()
         df["request"] = np.sort(rng.integers(0, 20, len(df)))
-        first = df.groupby("request")["request"].transform("idxmin")
-        rows = {"request", "video_id", "price", "genres", "is_click", "is_like"}
-        for name in df.columns.difference(rows):
-            df[name] = df[name].loc[first].to_numpy()
-        self.df = df
-        self.schema = dataclasses.replace(
-            small_log.small_schema(df), request_id="request"
-        )
+        self.df, self.schema = small_log.small_requests(df)
 
     def load(self, name):
         self.model = ku.applications.load(name, self.schema)

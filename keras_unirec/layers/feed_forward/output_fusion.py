@@ -3,7 +3,6 @@ import keras
 from keras_unirec.layers._residual import build_norm
 from keras_unirec.layers._residual import check_norm
 from keras_unirec.layers._residual import check_norms
-from keras_unirec.layers._residual import norms_config
 from keras_unirec.layers._residual import residual
 from keras_unirec.layers._residual import with_norms
 from keras_unirec.layers.feed_forward.swiglu import SwiGLU
@@ -93,7 +92,9 @@ class OutputFusion(keras.layers.Layer):
         config["hidden_dim"] = self.hidden_dim
         config["per_head"] = self.per_head
         config["norm"] = self.norm
-        config["norms"] = norms_config(self._shared_norms)
+        config["norms"] = keras.saving.serialize_keras_object(
+            self._shared_norms
+        )
         return config
 
     @classmethod

@@ -6,7 +6,6 @@ import keras
 from keras_unirec.layers._residual import build_norm
 from keras_unirec.layers._residual import check_norm
 from keras_unirec.layers._residual import check_norms
-from keras_unirec.layers._residual import norms_config
 from keras_unirec.layers._residual import residual
 from keras_unirec.layers._residual import with_norms
 from keras_unirec.layers.feed_forward._by_name import build_feed_forward
@@ -147,7 +146,9 @@ class QueryMixer(keras.layers.Layer):
         config["mixer"] = keras.saving.serialize_keras_object(self.mixer)
         config["feed_forward"] = self.feed_forward
         config["norm"] = self.norm
-        config["norms"] = norms_config(self._shared_norms)
+        config["norms"] = keras.saving.serialize_keras_object(
+            self._shared_norms
+        )
         return config
 
     @classmethod
