@@ -1,11 +1,12 @@
 """Ranking models, loaded by name for the columns of a schema."""
 
 from keras_unirec.applications.hyformer import HyFormer as HyFormer
-from keras_unirec.applications.longer_rankmixer import (
+from keras_unirec.applications.mixformer import MixFormer as MixFormer
+from keras_unirec.applications.ranking_model import Outputs as Outputs
+from keras_unirec.applications.ranking_model import RankingModel as RankingModel
+from keras_unirec.applications.rankmixer import (
     LongerRankMixer as LongerRankMixer,
 )
-from keras_unirec.applications.mixformer import MixFormer as MixFormer
-from keras_unirec.applications.ranking_model import RankingModel as RankingModel
 from keras_unirec.applications.rankmixer import RankMixer as RankMixer
 from keras_unirec.applications.registry import list_models as list_models
 from keras_unirec.applications.registry import load as load

@@ -1,20 +1,19 @@
-import keras
+from keras import ops
 
 from keras_unirec import layers
-from keras_unirec.applications import _parts
-from keras_unirec.applications import _pooled
+from keras_unirec.applications._sizes import token_width
 from keras_unirec.applications.ranking_model import RankingModel
 from keras_unirec.applications.registry import register_model
+from keras_unirec.layers._checks import check_positive_integers
 
 
-@keras.saving.register_keras_serializable(package="keras_unirec")
 class RankMixer(RankingModel):
-    """RankMixer: token mixing and per-token networks on pooled histories.
+    """RankMixer: token mixing and per-token networks, after a reader.
 
-    A baseline: each history enters as the mean of its events, beside the
-    other features; the concatenation is cut into T tokens. Every block mixes
-    them and gives each its own network, with post-LayerNorm, and the towers
-    read the mean of the tokens.
+    A baseline: what is read of the histories joins the other features; their
+    concatenation is cut into T tokens. Every block mixes them and gives each
+    its own network, with post-LayerNorm, and the towers read the mean of the
+    tokens. With a `layers.DecodingReader` it is LONGER + RankMixer.
 
     Args:
         schema: `keras_unirec.Schema`, adapted, with at least one item column.
@@ -22,27 +21,19 @@ class RankMixer(RankingModel):
         dim: int or None. D; a multiple of T where tokens are mixed. Defaults
             to `None`: `8 * num_tokens`.
         num_layers: int. L. Defaults to `2`.
-        hidden_ratio: float. k, the hidden width of the per-token networks,
-            over D. Defaults to `4`.
-        feed_forward: `"gelu"`, or `"swiglu"`. Defaults to `"gelu"`.
+        history_reader: `"mean"`: each history is the mean of its events;
+            `"target_attention"`, `"decoding"`, or a layer with their options.
+            Defaults to `"mean"`.
+        tokenizer: `layers.FeatureTokenizer`, or `"even"`: AutoSplit; its
+            `groups` are the semantic groups that become tokens, where the mean
+            of a history is named `"<history>.mean"`. Defaults to `"even"`.
         mixer: As in `MixFormer`. Defaults to `"head_mixing"`.
-        num_heads: int. Heads of `"self_attention"`. Defaults to `4`.
-        norm: `"post_layer"`, `"pre_rms"` or `None`. Defaults to
-            `"post_layer"`.
-        sequence_dim: int, or dict of int by history: width of its pooled
-            events. Defaults to `64`.
-        token_groups: None, or a list of T lists of column names, the semantic
-            groups; the mean of a history is named `"<history>.mean"`. Defaults
-            to `None`: AutoSplit.
-        history_lengths: bool. Whether the numbers of events are features.
-            Defaults to `True`.
-        readout: `"mean"` or `"concatenate"` of the tokens. Defaults to
-            `"mean"`.
-        tower_units: Tuple of int or None. Hidden widths of each label's
-            tower. Defaults to `None`: `(dim,)`.
-        output_activation: `None` (logits) or `"sigmoid"`. Defaults to `None`.
-        dtype: Dtype policy. Defaults to the global policy.
-        **kwargs: `name`, and `default_recipe` of `RankingModel`.
+        feed_forward: The per-token networks: `"gelu"`, `"swiglu"`, a layer, or
+            `None`. Defaults to `PerTokenFFN(ratio=4)`.
+        residual: `"post_layer"`, `"pre_rms"`, `"no_norm"`, `"siamese"` or
+            another residual scheme. Defaults to `"post_layer"`.
+        **kwargs: `readout`, `tower`, `history_lengths`, `output_activation`,
+            `default_recipe`, `dtype` and `name` of `RankingModel`.
 
     Input shape:
         dict of encoded columns: request columns `(num_requests,)`, histories
@@ -60,153 +51,177 @@ class RankMixer(RankingModel):
     Reference: [Zhu et al., RankMixer](https://arxiv.org/abs/2507.15551)
     """
 
+    needs_histories = False
+
     def __init__(
         self,
         schema,
         num_tokens=16,
         dim=None,
         num_layers=2,
-        hidden_ratio=4,
-        feed_forward="gelu",
+        history_reader="mean",
+        tokenizer="even",
         mixer="head_mixing",
-        num_heads=4,
-        norm="post_layer",
-        sequence_dim=64,
-        token_groups=None,
-        history_lengths=True,
-        readout="mean",
-        tower_units=None,
-        output_activation=None,
-        dtype=None,
+        feed_forward=layers.PerTokenFFN(ratio=4),
+        residual="post_layer",
         **kwargs,
     ):
-        _parts.check_schema(schema, "RankMixer", histories=False)
-        _parts.check_positive_integers(
-            num_tokens=num_tokens, num_layers=num_layers, num_heads=num_heads
+        super().__init__(schema, **kwargs)
+        check_positive_integers(num_layers=num_layers)
+        dim = token_width(
+            dim, self.prototype("mixer", mixer), num_tokens=num_tokens
         )
-        _parts.check_options(readout=(readout, _parts.READOUTS))
-        mixer = _parts.mixer_config(mixer)
-        width = _parts.token_width(dim, mixer, num_tokens=num_tokens)
-        _parts.check_hidden_ratio(width, hidden_ratio=hidden_ratio)
-        units = _parts.hidden_units(tower_units, width)
-
-        # === Layers ===
-        blocks = [
-            layers.QueryMixer(
-                round(hidden_ratio * width),
-                mixer=_parts.mixer_layer(mixer, num_heads, dtype),
-                feed_forward=feed_forward,
-                norm=norm,
-                dtype=dtype,
-                name=f"block_{i}",
-            )
-            for i in range(num_layers)
-        ]
-
-        # === Halves ===
-        user_model, inputs, x = _pooled.begin(
-            schema,
-            width,
-            num_tokens,
-            sequence_dim,
-            token_groups,
-            history_lengths,
-            dtype,
+        self.reading = self.part("history_reader", history_reader, dim=dim)
+        self.tokenizer = self.part(
+            "tokenizer",
+            tokenizer,
+            num_tokens=self.reading.num_features(schema, num_tokens),
+            dim=dim,
         )
-        for block in blocks:
-            x = block(x)
-        outputs = _parts.towers(
-            _parts.read_out(x, readout, dtype),
-            schema,
-            units,
-            output_activation,
-            dtype,
-        )
-        item_model = keras.Model(inputs, outputs, name="item_model")
-        super().__init__(
-            schema,
-            user_model,
-            item_model,
-            output_activation=output_activation,
-            dtype=dtype,
-            **kwargs,
-        )
+        self.sublayers = self.blocks(mixer, feed_forward, num_layers)
+        self.residual = self.part("residual", residual)
 
-        # === Config ===
-        self.num_tokens = num_tokens
-        self.dim = dim
-        self.num_layers = num_layers
-        self.hidden_ratio = hidden_ratio
-        self.feed_forward = feed_forward
-        self.mixer = mixer
-        self.num_heads = num_heads
-        self.norm = norm
-        self.sequence_dim = sequence_dim
-        self.token_groups = token_groups
-        self.history_lengths = history_lengths
-        self.readout = readout
-        self.tower_units = tower_units
+    def blocks(self, mixer, feed_forward, num_layers):
+        """The sublayers of all blocks, one after the other."""
+        pairs = zip(
+            self.parts("mixer", mixer, num_layers),
+            self.parts("feed_forward", feed_forward, num_layers),
+        )
+        return [layer for pair in pairs for layer in pair if layer is not None]
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_tokens": self.num_tokens,
-            "dim": self.dim,
-            "num_layers": self.num_layers,
-            "hidden_ratio": self.hidden_ratio,
-            "feed_forward": self.feed_forward,
-            "mixer": self.mixer,
-            "num_heads": self.num_heads,
-            "norm": self.norm,
-            "sequence_dim": self.sequence_dim,
-            "token_groups": self.token_groups,
-            "history_lengths": self.history_lengths,
-            "readout": self.readout,
-            "tower_units": self.tower_units,
-        }
+    def request(self, context, histories):
+        return self.reading.request(context, histories)
+
+    def candidates(self, items, state):
+        features = self.reading.columns(items, state)
+        tokens = self.tokenizer.tokens(features)
+        read = self.reading.read_tokens(tokens, items, state)
+        if read:
+            tokens = ops.concatenate([*read, tokens], axis=-2)
+        streams = self.residual.start(tokens)
+        for sublayer in self.sublayers:
+            streams = self.residual.step(streams, sublayer)
+        return self.residual.finish(streams)
+
+
+class LongerRankMixer(RankMixer):
+    """LONGER then RankMixer: the two stages that HyFormer is compared with.
+
+    First the candidate reads every history through a stack of layers; then
+    what it read joins the other feature tokens, and RankMixer blocks cross
+    them. Information flows one way. It is the "BaseArch" of the HyFormer
+    paper; queries with `context="all"` are its row "w/ Global Tokens", and
+    other encoders and mixers are other rows of its Table 1.
+
+    Unlike in LONGER, the candidate's query is not among the events that it
+    reads (its residual is), and only the events have feed-forward networks
+    between the layers, so that the histories are encoded once per user.
+
+    Args:
+        schema: `keras_unirec.Schema`, adapted, with at least one history and
+            one item column.
+        history_reader: `layers.DecodingReader`. Defaults to `"decoding"`.
+        **kwargs: Other arguments of `RankMixer`.
+
+    Input shape:
+        As `RankMixer`.
+
+    Output shape:
+        As `RankMixer`.
+
+    Example:
+    ```python
+    model = keras_unirec.applications.LongerRankMixer(schema, dim=64)
+    ```
+
+    Reference: [Chai et al., LONGER](https://arxiv.org/abs/2505.04421);
+    [HyFormer](https://arxiv.org/abs/2601.12681), Tables 1-2.
+    """
+
+    defaults = {"history_reader": "decoding"}
 
 
 @register_model
-def rankmixer_tiny(schema, **kwargs):
+def rankmixer_tiny(schema, **parts):
     """16 tokens of width 32, 2 blocks: trains on a laptop CPU in a minute."""
-    arguments = {"dim": 32, "num_layers": 2, "sequence_dim": 32}
-    return RankMixer(schema, **{**arguments, **kwargs})
+    sizes = {"dim": 32, "history_reader": layers.MeanReader(32)}
+    return RankMixer(schema, **{**sizes, **parts})
 
 
 @register_model
-def rankmixer_4m(schema, **kwargs):
+def rankmixer_4m(schema, **parts):
     """What UniMixer is compared with: 4.44M on its reference schema.
 
     T = 32, D = 128, L = 2 and k = 2 are inferred: the one choice that fits the
     six published small sizes (`docs/sizes.md`). `num_layers=4` is the 8.66M.
     """
-    arguments = {
+    sizes = {
         "num_tokens": 32,
         "dim": 128,
-        "hidden_ratio": 2,
+        "feed_forward": layers.PerTokenFFN(ratio=2),
         "default_recipe": "adam",
     }
-    return RankMixer(schema, **{**arguments, **kwargs})
+    return RankMixer(schema, **{**sizes, **parts})
 
 
 @register_model
-def rankmixer_100m(schema, **kwargs):
+def rankmixer_100m(schema, **parts):
     """The paper's 107M: T = 16, D = 768, L = 2 as published; k fits them."""
-    arguments = {
+    sizes = {
         "dim": 768,
-        "hidden_ratio": 2.75,
+        "feed_forward": layers.PerTokenFFN(ratio=2.75),
         "default_recipe": "paper",
     }
-    return RankMixer(schema, **{**arguments, **kwargs})
+    return RankMixer(schema, **{**sizes, **parts})
 
 
 @register_model
-def rankmixer_1b(schema, **kwargs):
+def rankmixer_1b(schema, **parts):
     """The paper's 1.1B: T = 32, D = 1536, L = 2 as published; k fits them."""
-    arguments = {
+    sizes = {
         "num_tokens": 32,
         "dim": 1536,
-        "hidden_ratio": 3.625,
+        "feed_forward": layers.PerTokenFFN(ratio=3.625),
         "default_recipe": "paper",
     }
-    return RankMixer(schema, **{**arguments, **kwargs})
+    return RankMixer(schema, **{**sizes, **parts})
+
+
+@register_model
+def longer_rankmixer_tiny(schema, **parts):
+    """16 tokens of width 32, 2 + 2 layers: trains on a laptop CPU."""
+    sizes = {
+        "dim": 32,
+        "history_reader": layers.DecodingReader(
+            events=layers.Events(32, position="newest_first"),
+            encoder=layers.Longer(recent_length=20, num_heads=2),
+            queries=layers.QueryGeneration(hidden_dim=32, context="target"),
+            reader=layers.QueryDecoding(num_heads=2, residual="pre_rms"),
+        ),
+        "feed_forward": layers.PerTokenFFN(ratio=2),
+    }
+    return LongerRankMixer(schema, **{**sizes, **parts})
+
+
+@register_model
+def longer_rankmixer_base(schema, **parts):
+    """What `hyformer_base` is compared with: 386M on its reference schema.
+
+    The paper gives 16 tokens. The widths are those of `hyformer_base`, except
+    that the candidate reads the histories at the width of an event (4 heads
+    of 16), as in LONGER: that is the difference of 32M between the two
+    published sizes. Four encoder layers fit the published FLOPs.
+    """
+    sizes = {
+        "dim": 1280,
+        "num_layers": 5,
+        "history_reader": layers.DecodingReader(
+            num_layers=4,
+            encoder=layers.Longer(recent_length=200),
+            queries=layers.QueryGeneration(hidden_dim=80, context="target"),
+            reader=layers.QueryDecoding(head_dim=16, residual="pre_rms"),
+        ),
+        "feed_forward": layers.PerTokenFFN(ratio=1.425),
+        "default_recipe": "paper",
+    }
+    return LongerRankMixer(schema, **{**sizes, **parts})

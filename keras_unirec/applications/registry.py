@@ -2,8 +2,7 @@ import difflib
 import fnmatch
 import os
 
-import numpy as np
-
+from keras_unirec.applications._construction import without_numpy
 from keras_unirec.schema import Schema
 
 _MODELS = {}
@@ -40,7 +39,7 @@ def list_models(pattern="*"):
     return sorted(fnmatch.filter(_MODELS, pattern))
 
 
-def load(name, schema, /, weights=None, **overrides):
+def load(name, schema, /, weights=None, **parts):
     """Creates a model by name for the columns of a schema.
 
     Args:
@@ -48,8 +47,8 @@ def load(name, schema, /, weights=None, **overrides):
         schema: `keras_unirec.Schema`, adapted.
         weights: None or the path of a `.weights.h5` or `.keras` file.
             Defaults to `None`: freshly initialized.
-        **overrides: Constructor arguments that replace those of the size,
-            `name` of the model included.
+        **parts: Parts and sizes that replace those of the named model, and
+            other arguments of its class, `name` of the model included.
 
     Returns:
         `RankingModel`.
@@ -87,18 +86,7 @@ def load(name, schema, /, weights=None, **overrides):
             "`weights` must be the path of a file of weights. "
             f"Received: weights={str(weights)!r}, which does not exist"
         )
-    model = _MODELS[name](schema, **_without_numpy(overrides))
+    model = _MODELS[name](schema, **without_numpy(parts))
     if weights is not None:
         model.load_weights(weights)
     return model
-
-
-def _without_numpy(value):
-    """Numbers and arrays of a hyperparameter search, as Python has them."""
-    if isinstance(value, (np.generic, np.ndarray)):
-        return value.tolist()
-    if isinstance(value, dict):
-        return {key: _without_numpy(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_without_numpy(item) for item in value)
-    return value

@@ -54,6 +54,44 @@ def check_bools(**arguments):
             )
 
 
+def check_ratio(optional=False, **arguments):
+    """Ratios of widths: finite positive numbers."""
+    for argument, value in arguments.items():
+        if optional and value is None:
+            continue
+        if (
+            not isinstance(value, numbers.Real)
+            or isinstance(value, bool)
+            or not math.isfinite(value)
+            or value <= 0
+        ):
+            raise ValueError(
+                f"`{argument}` must be a positive number. "
+                f"Received: {argument}={value!r}"
+            )
+
+
+def check_choice(legal, **arguments):
+    for argument, value in arguments.items():
+        if not isinstance(value, (str, type(None))) or value not in legal:
+            raise ValueError(
+                f"`{argument}` must be one of {tuple(legal)}. "
+                f"Received: {argument}={value!r}"
+            )
+
+
+def hidden_width(hidden_dim, ratio, dim):
+    """`hidden_dim`, or `ratio` times the width, which must be at least 1."""
+    if hidden_dim is not None:
+        return hidden_dim
+    if ratio * dim < 0.5:
+        raise ValueError(
+            "`ratio` must give a hidden width of at least 1 over a width of "
+            f"{dim}. Received: ratio={ratio!r}"
+        )
+    return round(ratio * dim)
+
+
 def check_tokens(input_shape):
     """Returns the static number of tokens and their width.
 

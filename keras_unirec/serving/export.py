@@ -4,7 +4,6 @@ import uuid
 
 import keras
 
-from keras_unirec.applications.ranking_model import state_lengths
 from keras_unirec.layers._checks import check_bools
 from keras_unirec.layers._checks import check_integers
 from keras_unirec.serving.signature_names import signature_names
@@ -109,7 +108,7 @@ def export(
             "numbers of candidates up to that. Received: micro_batch_size=None"
         )
     if kv_mode is not None:
-        model = _with_kv_mode(model, kv_mode)
+        model = model.with_kv_mode(kv_mode)
     import tensorflow as tf
 
     from keras_unirec.serving.warmup import write_warmup
@@ -257,10 +256,7 @@ class _Halves:
         ]
         checks = []
         if _ORIGIN in raw:
-            groups += [
-                ("events", group)
-                for group in state_lengths(self.model.user_model.output)
-            ]
+            groups += [("events", group) for group in self.model.state_lengths]
             checks.append(
                 tf.debugging.Assert(
                     tf.reduce_all(raw[_ORIGIN] == self.origin),
@@ -410,25 +406,3 @@ def _assert_equal(names, tensors, axes, what):
         ],
         summarize=100,
     )
-
-
-def _with_kv_mode(model, kv_mode):
-    """The same model with the same weights in another form."""
-    config = model.get_config()
-    if "kv_mode" not in config:
-        raise ValueError(
-            f"`{type(model).__name__}` has no `kv_mode`: it reads no history "
-            f"with keys and values. Received: kv_mode={kv_mode!r}"
-        )
-    other = type(model).from_config({**config, "kv_mode": kv_mode})
-    values = {variable.path: variable for variable in model.variables}
-    for variable in other.variables:
-        if variable.path in values:
-            variable.assign(values[variable.path])
-        elif "seed_generator" not in variable.path:
-            raise ValueError(
-                f"`kv_mode={kv_mode!r}` needs the model again with the same "
-                "names of weights: name every sublayer of a layer of your "
-                f"own. Received: no weight {variable.path!r}"
-            )
-    return other

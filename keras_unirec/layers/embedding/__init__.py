@@ -1,16 +1,14 @@
 """From encoded columns to embedding vectors: the only layers near names."""
 
-from keras_unirec.layers.embedding.beside_candidates import (
-    BesideCandidates as BesideCandidates,
-)
+from keras_unirec.layers.embedding._columns import Column as Column
+from keras_unirec.layers.embedding._columns import Columns as Columns
+from keras_unirec.layers.embedding._columns import History as History
+from keras_unirec.layers.embedding._columns import concatenate as concatenate
 from keras_unirec.layers.embedding.embedding_pooling import (
     EmbeddingPooling as EmbeddingPooling,
 )
 from keras_unirec.layers.embedding.feature_embedding import (
     FeatureEmbedding as FeatureEmbedding,
-)
-from keras_unirec.layers.embedding.feature_embedding import (
-    concatenate as concatenate,
 )
 from keras_unirec.layers.embedding.history_merge import (
     HistoryMerge as HistoryMerge,

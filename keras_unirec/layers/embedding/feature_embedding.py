@@ -2,6 +2,10 @@ import keras
 from keras import ops
 
 from keras_unirec._names import ascii_name
+from keras_unirec.layers.embedding._columns import Columns
+from keras_unirec.layers.embedding._columns import History
+from keras_unirec.layers.embedding._columns import column
+from keras_unirec.layers.embedding._columns import concatenate
 from keras_unirec.layers.embedding.embedding_pooling import EmbeddingPooling
 from keras_unirec.layers.embedding.length_mask import LengthMask
 from keras_unirec.layers.embedding.row_embedding import RowEmbedding
@@ -31,9 +35,9 @@ class FeatureEmbedding:
     ```python
     embed = FeatureEmbedding(schema)
     user_inputs, item_inputs = schema.inputs()
-    request = embed.request(user_inputs)  # {key: (R, dim)}
-    candidates = embed.candidates(item_inputs)  # {key: (R, C, dim)}
-    history, mask = embed.history(user_inputs, "watched")  # (R, T, dim)
+    context = embed.context(user_inputs)  # Columns (R, width)
+    items = embed.items(item_inputs)  # Columns (R, C, width)
+    watched = embed.histories(user_inputs)["watched"]  # History
     ```
     """
 
@@ -53,66 +57,119 @@ class FeatureEmbedding:
         }
         self._mask = LengthMask(name="length_mask")
 
-    def request(self, user_inputs):
+    def context(self, user_inputs, history_lengths=True):
         """Embeds the user and context columns and the history counts.
 
         Args:
             user_inputs: dict of encoded user inputs.
+            history_lengths: bool. Whether the numbers of events are columns.
 
         Returns:
-            dict `{key: tensor of shape (num_requests, dim)}`, in the order
-            of the schema.
+            `Columns` of embeddings `(R, dim)`.
         """
-        return {
-            feature.key: self._embed(feature, user_inputs[feature.key])
+        return Columns(
+            self._column(feature, user_inputs)
             for feature in self.schema.encoded
             if feature.side == "user"
-            and (feature.group != "sequence" or feature.kind == "count")
-        }
+            and (
+                feature.group != "sequence"
+                or (feature.kind == "count" and history_lengths)
+            )
+        )
 
-    def candidates(self, item_inputs):
+    def items(self, item_inputs):
         """Embeds the item columns.
 
         Args:
             item_inputs: dict of encoded item inputs.
 
         Returns:
-            dict `{key: tensor of shape (num_requests, num_candidates, dim)}`,
-            in the order of the schema.
+            `Columns` of embeddings `(R, C, dim)`.
         """
-        return {
-            feature.key: self._embed(feature, item_inputs[feature.key])
-            for feature in self.schema.encoded
-            if feature.side == "item"
-        }
+        columns = Columns(
+            (
+                self._column(feature, item_inputs)
+                for feature in self.schema.encoded
+                if feature.side == "item"
+            ),
+            aligned=lambda name: self._aligned(columns, name),
+        )
+        return columns
 
-    def history(self, user_inputs, sequence):
-        """Embeds the events of one history: `s_t` of MixFormer 3.2.
+    def histories(self, user_inputs):
+        """Embeds the events of the histories: `s_t` of MixFormer 3.2.
 
         Args:
             user_inputs: dict of encoded user inputs.
-            sequence: Name of the `Sequence`.
 
         Returns:
-            The events, of shape `(num_requests, num_events, dim)`, and their
-            bool mask, of shape `(num_requests, num_events)`.
+            dict of `History` by name.
         """
-        events = [
-            self._embed(feature, user_inputs[feature.key])
+        return {
+            sequence.name: self._history(user_inputs, sequence)
+            for sequence in self.schema.sequences
+        }
+
+    def _column(self, feature, inputs):
+        return column(
+            feature.key,
+            feature.group,
+            feature.kind,
+            self._embed(feature, inputs[feature.key]),
+        )
+
+    def _events(self, name):
+        """The encoded columns that an event of a history is made of."""
+        return [
+            feature
             for feature in self.schema.encoded
-            if feature.sequence == sequence
+            if feature.sequence == name
             and feature.kind in ("id", "number", "gap")
         ]
-        events = concatenate(events)
-        length = user_inputs[f"{sequence}.length"]
-        return events, self._mask(events, length)
 
-    def gaps(self, user_inputs, sequence):
-        """The time gaps of a history, in seconds; None if it has none."""
-        for feature in self.schema.encoded:
-            if feature.sequence == sequence and feature.kind == "gap":
-                return user_inputs[feature.key]
-        return None
+    def _history(self, user_inputs, sequence):
+        features = self._events(sequence.name)
+        values = {f.key: user_inputs[f.key] for f in features}
+        events = concatenate(self._embed(f, values[f.key]) for f in features)
+        length = user_inputs[f"{sequence.name}.length"]
+        gaps = [values[f.key] for f in features if f.kind == "gap"]
+        return History(
+            name=sequence.name,
+            events=events,
+            mask=self._mask(events, length),
+            gaps=gaps[0] if gaps else None,
+            ids={f.key: values[f.key] for f in features if f.kind == "id"},
+            max_length=sequence.max_length,
+        )
+
+    def _aligned(self, items, name):
+        """See `Columns.aligned`."""
+        by_key = {each.key: each for each in items}
+        twins = {
+            (feature.kind, feature.embedding or feature.feature): by_key[
+                feature.key
+            ]
+            for feature in reversed(self.schema.encoded)
+            if feature.key in by_key
+        }
+        parts = []
+        for feature in self._events(name):
+            twin = twins.get(
+                (feature.kind, feature.embedding or feature.feature)
+            )
+            width = self.width(feature)
+            if twin is None or twin.width != width:
+                some = items.tensor[..., :1]
+                parts.append(ops.repeat(ops.zeros_like(some), width, axis=-1))
+            else:
+                parts.append(twin.embedding)
+        return concatenate(parts)
+
+    def width(self, feature):
+        """int. Width of the embedding of an encoded column."""
+        if feature.kind in ("number", "count"):
+            return self._number_dim(feature) or 1
+        return self.schema.embeddings[feature.embedding].dim
 
     def _embed(self, feature, values):
         name = layer_name(feature.key)
@@ -145,12 +202,6 @@ class FeatureEmbedding:
         if feature.kind == "count":
             return None
         return self.schema.numerical(feature.feature).embedding_dim
-
-
-def concatenate(tensors):
-    """Concatenates along the last axis; one tensor stays as it is."""
-    tensors = list(tensors)
-    return tensors[0] if len(tensors) == 1 else ops.concatenate(tensors, -1)
 
 
 def layer_name(key):

@@ -1,6 +1,8 @@
 import keras
 from keras import ops
 
+from keras_unirec.layers._checks import check_positive_integers
+
 _OLDEST = 2**30  # Seconds: 34 years, the age of an event without a time.
 
 
@@ -41,11 +43,7 @@ class HistoryMerge(keras.layers.Layer):
 
     def __init__(self, max_length=None, **kwargs):
         super().__init__(**kwargs)
-        if max_length is not None and max_length < 1:
-            raise ValueError(
-                "`max_length` must be positive or None. "
-                f"Received: max_length={max_length}"
-            )
+        check_positive_integers(optional=True, max_length=max_length)
         self.max_length = max_length
 
     def call(self, histories, masks, gaps=None):

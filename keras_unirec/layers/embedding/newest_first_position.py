@@ -1,6 +1,8 @@
 import keras
 from keras import ops
 
+from keras_unirec.layers._checks import check_positive_integers
+
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
 class NewestFirstPosition(keras.layers.Layer):
@@ -11,7 +13,8 @@ class NewestFirstPosition(keras.layers.Layer):
     `max_length` on share the last row.
 
     Args:
-        max_length: int. Number of positions.
+        max_length: int or None. Number of positions. Defaults to `None`: what
+            the model says, the most events that there can be.
         initializer: Initializer of the table. Defaults to a normal
             distribution of standard deviation `0.05`.
 
@@ -29,13 +32,9 @@ class NewestFirstPosition(keras.layers.Layer):
     ```
     """
 
-    def __init__(self, max_length, initializer=None, **kwargs):
+    def __init__(self, max_length=None, initializer=None, **kwargs):
         super().__init__(**kwargs)
-        if max_length < 1:
-            raise ValueError(
-                "`max_length` must be positive. "
-                f"Received: max_length={max_length}"
-            )
+        check_positive_integers(optional=True, max_length=max_length)
         self.max_length = max_length
         self.initializer = keras.initializers.get(
             initializer or keras.initializers.RandomNormal(0, 0.05)
@@ -43,6 +42,11 @@ class NewestFirstPosition(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, history_shape):
+        if self.max_length is None:
+            raise ValueError(
+                "`max_length` must be given where no model says it. "
+                "Received: max_length=None"
+            )
         self.positions = self.add_weight(
             shape=(self.max_length, history_shape[-1]),
             initializer=self.initializer,

@@ -1,6 +1,9 @@
 import keras
 from keras import ops
 
+from keras_unirec.layers._checks import check_positive_integers
+from keras_unirec.layers._checks import is_integer
+
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
 class RowEmbedding(keras.layers.Layer):
@@ -34,13 +37,12 @@ class RowEmbedding(keras.layers.Layer):
     def __init__(self, rows, dim, embeddings_initializer=None, **kwargs):
         # Ids are integers, and Keras would cast what it is given.
         super().__init__(autocast=False, **kwargs)
-        if rows < 3:
+        check_positive_integers(dim=dim)
+        if not is_integer(rows) or rows < 3:
             raise ValueError(
-                "`rows` must hold padding, unknown and at least one value. "
-                f"Received: rows={rows}"
+                "`rows` must hold padding, unknown and at least one value: an "
+                f"integer of at least 3. Received: rows={rows!r}"
             )
-        if dim < 1:
-            raise ValueError(f"`dim` must be positive. Received: dim={dim}")
         self.rows = rows
         self.dim = dim
         self.embeddings_initializer = keras.initializers.get(
@@ -56,7 +58,7 @@ class RowEmbedding(keras.layers.Layer):
 
     def call(self, inputs):
         if keras.backend.backend() == "tensorflow":
-            from keras_unirec import _tensorflow
+            from keras_unirec.layers.embedding import _tensorflow
 
             rows = _tensorflow.gather_rows(self.embeddings, inputs)
         else:

@@ -1,6 +1,11 @@
 import keras
 from keras import ops
 
+from keras_unirec.layers._checks import check_bools
+from keras_unirec.layers._checks import check_positive_integers
+from keras_unirec.layers._checks import check_ratio
+from keras_unirec.layers._checks import check_tokens
+from keras_unirec.layers._checks import hidden_width
 from keras_unirec.layers._glorot import glorot
 
 
@@ -12,7 +17,9 @@ class PerTokenFFN(keras.layers.Layer):
     tokens.
 
     Args:
-        hidden_dim: int. Width between the two projections.
+        hidden_dim: int or None. Width between the two projections. Defaults to
+            `None`: `ratio` times the width of the input.
+        ratio: float or None. Defaults to `None`: 4.
         shared: bool. One network for all positions. Defaults to `False`.
 
     Input shape:
@@ -30,19 +37,21 @@ class PerTokenFFN(keras.layers.Layer):
     Reference: [RankMixer, 2025](https://arxiv.org/abs/2507.15551)
     """
 
-    def __init__(self, hidden_dim, shared=False, **kwargs):
+    def __init__(self, hidden_dim=None, ratio=None, shared=False, **kwargs):
         super().__init__(**kwargs)
-        if hidden_dim < 1:
-            raise ValueError(
-                "`hidden_dim` must be positive. "
-                f"Received: hidden_dim={hidden_dim}"
-            )
+        check_positive_integers(optional=True, hidden_dim=hidden_dim)
+        check_ratio(optional=True, ratio=ratio)
+        check_bools(shared=shared)
         self.hidden_dim = hidden_dim
+        self.ratio = ratio
         self.shared = shared
         self.supports_masking = True
 
     def build(self, input_shape):
         dim = input_shape[-1]
+        hidden_dim = hidden_width(self.hidden_dim, self.ratio or 4, dim)
+        if not self.shared:
+            check_tokens(input_shape)
         tokens = () if self.shared else (input_shape[-2],)
         # A bias stands beside every position of its token.
         spread = () if self.shared else (1,)
@@ -61,8 +70,8 @@ class PerTokenFFN(keras.layers.Layer):
                 ),
             )
 
-        self.up_kernel, self.up_bias = add("up", dim, self.hidden_dim)
-        self.down_kernel, self.down_bias = add("down", self.hidden_dim, dim)
+        self.up_kernel, self.up_bias = add("up", dim, hidden_dim)
+        self.down_kernel, self.down_bias = add("down", hidden_dim, dim)
 
     def call(self, inputs):
         if self.shared:
@@ -86,5 +95,6 @@ class PerTokenFFN(keras.layers.Layer):
     def get_config(self):
         config = super().get_config()
         config["hidden_dim"] = self.hidden_dim
+        config["ratio"] = self.ratio
         config["shared"] = self.shared
         return config

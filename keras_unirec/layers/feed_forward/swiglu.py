@@ -1,6 +1,11 @@
 import keras
 from keras import ops
 
+from keras_unirec.layers._checks import check_bools
+from keras_unirec.layers._checks import check_positive_integers
+from keras_unirec.layers._checks import check_ratio
+from keras_unirec.layers._checks import check_tokens
+from keras_unirec.layers._checks import hidden_width
 from keras_unirec.layers._glorot import glorot
 
 
@@ -8,62 +13,64 @@ from keras_unirec.layers._glorot import glorot
 class SwiGLU(keras.layers.Layer):
     """Gated feed-forward network `(SiLU(x W_g) * (x W_u)) W_d`, no biases.
 
-    With `num_heads`, every head has its own weights: the kernels are stacked to
-    `(num_heads, dim, ...)`. Each matrix is initialized as such, whatever it is
-    stacked with.
+    With `per_token`, every token, or head, has its own weights: the kernels are
+    stacked to `(num_tokens, dim, ...)`. Each matrix is initialized as such,
+    whatever it is stacked with.
 
     Args:
-        hidden_dim: int. Width between the two projections.
-        num_heads: Optional int. Number of heads, the second last axis of the
-            input. By default one network is shared by all positions.
+        hidden_dim: int or None. Width between the two projections. Defaults to
+            `None`: `ratio` times the width of the input.
+        ratio: float or None. Defaults to `None`: 4.
+        per_token: bool. Whether each position of the second last axis has a
+            network of its own. Defaults to `False`: one serves all.
         input_scale: bool. Learns a scale of each input feature, from 1: the
             `gamma` of a normalization in front. It multiplies the kernel
             instead of the input, one pass less over many positions. Defaults
             to `False`.
 
     Input shape:
-        `(..., dim)`, or `(..., num_heads, dim)` with `num_heads`.
+        `(..., dim)`, or `(..., num_tokens, dim)` with `per_token`.
 
     Output shape:
         The input shape.
 
     Example:
     ```python
-    feed_forward = keras_unirec.layers.SwiGLU(128, num_heads=16)
+    feed_forward = keras_unirec.layers.SwiGLU(128, per_token=True)
     feed_forward(np.ones((2, 3, 16, 32))).shape  # (2, 3, 16, 32)
     ```
 
     Reference: [Shazeer, 2020](https://arxiv.org/abs/2002.05202)
     """
 
-    def __init__(self, hidden_dim, num_heads=None, input_scale=False, **kwargs):
+    def __init__(
+        self,
+        hidden_dim=None,
+        ratio=None,
+        per_token=False,
+        input_scale=False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
-        if hidden_dim < 1:
-            raise ValueError(
-                "`hidden_dim` must be positive. "
-                f"Received: hidden_dim={hidden_dim}"
-            )
-        if num_heads is not None and num_heads < 1:
-            raise ValueError(
-                "`num_heads` must be None or positive. "
-                f"Received: num_heads={num_heads}"
-            )
+        check_positive_integers(optional=True, hidden_dim=hidden_dim)
+        check_ratio(optional=True, ratio=ratio)
+        check_bools(per_token=per_token, input_scale=input_scale)
         self.hidden_dim = hidden_dim
-        self.num_heads = num_heads
+        self.ratio = ratio
+        self.per_token = per_token
         self.input_scale = input_scale
         self.supports_masking = True
 
     def build(self, input_shape):
         dim = input_shape[-1]
+        hidden_dim = hidden_width(self.hidden_dim, self.ratio or 4, dim)
         heads = ()
-        if self.num_heads is not None:
-            if input_shape[-2] != self.num_heads:
-                raise ValueError(
-                    "`num_heads` must equal the second last axis of the input. "
-                    f"Received: num_heads={self.num_heads}, "
-                    f"input_shape={tuple(input_shape)}"
-                )
-            heads = (self.num_heads,)
+        if self.per_token:
+            num_tokens, _ = check_tokens(input_shape)
+            self.input_spec = keras.layers.InputSpec(
+                axes={-2: num_tokens, -1: dim}
+            )
+            heads = (num_tokens,)
         if self.input_scale:
             self.scale = self.add_weight(
                 name="scale", shape=(dim,), initializer="ones"
@@ -73,21 +80,21 @@ class SwiGLU(keras.layers.Layer):
         self.gate_kernel, self.up_kernel = (
             self.add_weight(
                 name=f"{name}_kernel",
-                shape=(*heads, dim, self.hidden_dim),
-                initializer=glorot(dim, self.hidden_dim),
+                shape=(*heads, dim, hidden_dim),
+                initializer=glorot(dim, hidden_dim),
             )
             for name in ("gate", "up")
         )
         self.down_kernel = self.add_weight(
             name="down_kernel",
-            shape=(*heads, self.hidden_dim, dim),
-            initializer=glorot(self.hidden_dim, dim),
+            shape=(*heads, hidden_dim, dim),
+            initializer=glorot(hidden_dim, dim),
         )
 
     def call(self, inputs):
-        if self.num_heads is None:
+        if not self.per_token:
             return self._network(inputs)
-        # (heads, positions, dim): one batch of plain matrix products.
+        # (tokens, positions, dim): one batch of plain matrix products.
         x = ops.reshape(inputs, (-1, *inputs.shape[-2:]))
         x = ops.transpose(x, (1, 0, 2))
         x = self._network(x)
@@ -110,6 +117,7 @@ class SwiGLU(keras.layers.Layer):
     def get_config(self):
         config = super().get_config()
         config["hidden_dim"] = self.hidden_dim
-        config["num_heads"] = self.num_heads
+        config["ratio"] = self.ratio
+        config["per_token"] = self.per_token
         config["input_scale"] = self.input_scale
         return config

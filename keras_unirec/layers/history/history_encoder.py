@@ -1,22 +1,30 @@
 import keras
 from keras import ops
 
-from keras_unirec.layers._residual import check_norm
+from keras_unirec.layers import _parts
+from keras_unirec.layers._checks import check_positive_integers
+from keras_unirec.layers._checks import check_ratio
 from keras_unirec.layers.feed_forward.swiglu import SwiGLU
+from keras_unirec.layers.residual._by_name import make_residual
+from keras_unirec.layers.residual.pre_norm import PreNorm
 
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
-class HistoryEncoder(keras.layers.Layer):
+class HistoryEncoder(_parts.Composite):
     """Refines every event of a history on its own.
 
     `h_t = SwiGLU(Norm(s_t)) + s_t`, with one network for all events. Every
     layer of a model has its own encoder and starts from the same `s_t`.
 
     Args:
-        hidden_dim: int. Hidden width of the network.
-        norm: `"pre_rms"` for `f(RMS(x)) + x`, `"post_layer"` for
-            `LayerNorm(f(x) + x)`, or `None` for `f(x)` alone, without residual:
-            eq. 7 of HyFormer as written. Defaults to `"pre_rms"`.
+        hidden_dim: int or None. Hidden width of the network. Defaults to
+            `None`: `ratio` times the width of an event.
+        ratio: float or None. Defaults to `None`: D over the width of an event
+            in MixFormer, else 2.
+        residual: `"pre_rms"` for `f(RMS(x)) + x`, `"post_layer"` for
+            `LayerNorm(f(x) + x)`, `"none"` for `f(x)` alone, without residual:
+            eq. 7 of HyFormer as written; or another residual scheme. Defaults
+            to `None`: that of the model, or `"pre_rms"`.
 
     Input shape:
         `(requests, length, event_dim)`
@@ -34,36 +42,42 @@ class HistoryEncoder(keras.layers.Layer):
     [HyFormer, 2026](https://arxiv.org/abs/2601.12681), eq. 7.
     """
 
-    def __init__(self, hidden_dim, norm="pre_rms", **kwargs):
+    parts = ("residual",)
+
+    def __init__(self, hidden_dim=None, ratio=None, residual=None, **kwargs):
         super().__init__(**kwargs)
-        check_norm(norm)
+        check_positive_integers(optional=True, hidden_dim=hidden_dim)
+        check_ratio(optional=True, ratio=ratio)
+        if residual is not None:
+            residual = make_residual(residual, self.dtype_policy)
         self.hidden_dim = hidden_dim
-        self.norm = norm
+        self.ratio = ratio
+        self.residual = residual
         self.supports_masking = True
 
     def build(self, input_shape):
+        self._scheme = self.residual or PreNorm(dtype=self.dtype_policy)
         # The scale of the RMS norm is in the kernel of the network: events are
         # the largest tensor of a model, and every pass over them counts.
+        self._scales = type(self._scheme) is PreNorm and (
+            self._scheme.norm == "rms" and not self._scheme.final_norm
+        )
         self.swiglu = SwiGLU(
             self.hidden_dim,
-            input_scale=self.norm == "pre_rms",
+            self.ratio or 2,
+            input_scale=self._scales,
             dtype=self.dtype_policy,
             name="feed_forward",
         )
         self.swiglu.build(input_shape)
-        if self.norm == "post_layer":
-            self.layer_norm = keras.layers.LayerNormalization(
-                dtype=self.dtype_policy, name="feed_forward_norm"
-            )
-            self.layer_norm.build(input_shape)
+        if not self._scales:
+            self._scheme.build_steps(input_shape, ["feed_forward"])
 
     def call(self, inputs):
-        if self.norm is None:
-            return self.swiglu(inputs)
-        if self.norm == "post_layer":
-            return self.layer_norm(self.swiglu(inputs) + inputs)
-        normalized = ops.rms_normalization(inputs, epsilon=1e-6)
-        return self.swiglu(normalized) + inputs
+        if self._scales:
+            normalized = ops.rms_normalization(inputs, epsilon=1e-6)
+            return self.swiglu(normalized) + inputs
+        return self._scheme.apply(inputs, self.swiglu, names=["feed_forward"])
 
     def compute_mask(self, inputs, mask=None):
         return None
@@ -74,5 +88,5 @@ class HistoryEncoder(keras.layers.Layer):
     def get_config(self):
         config = super().get_config()
         config["hidden_dim"] = self.hidden_dim
-        config["norm"] = self.norm
+        config["ratio"] = self.ratio
         return config

@@ -1,6 +1,8 @@
 import keras
 from keras import ops
 
+from keras_unirec.layers._checks import check_bools
+from keras_unirec.layers._checks import check_positive_integers
 from keras_unirec.layers.history.transformer_encoder import TransformerEncoder
 
 
@@ -40,8 +42,8 @@ class TokenMerge(keras.layers.Layer):
 
     def __init__(self, size, inner_transformer=False, num_heads=1, **kwargs):
         super().__init__(**kwargs)
-        if size < 1:
-            raise ValueError(f"`size` must be positive. Received: size={size}")
+        check_positive_integers(size=size, num_heads=num_heads)
+        check_bools(inner_transformer=inner_transformer)
         self.size = size
         self.inner_transformer = inner_transformer
         self.num_heads = num_heads

@@ -1,15 +1,18 @@
 import keras
 from keras import ops
 
+from keras_unirec.layers import _parts
+from keras_unirec.layers._checks import check_bools
+from keras_unirec.layers._checks import check_positive_integers
+from keras_unirec.layers._checks import check_ratio
 from keras_unirec.layers._glorot import glorot
-from keras_unirec.layers._residual import build_norm
-from keras_unirec.layers._residual import check_norm
-from keras_unirec.layers._residual import residual
 from keras_unirec.layers.feed_forward.per_token_ffn import PerTokenFFN
+from keras_unirec.layers.residual._by_name import make_residual
+from keras_unirec.layers.residual.pre_norm import PreNorm
 
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
-class TransformerEncoder(keras.layers.Layer):
+class TransformerEncoder(_parts.Composite):
     """One Transformer layer on events, which read a history or themselves.
 
     `Z = X + Attention(Norm(X), Norm(Y), Norm(Y))` and
@@ -20,9 +23,13 @@ class TransformerEncoder(keras.layers.Layer):
 
     Args:
         num_heads: int. Number of attention heads; it divides the event width.
-        hidden_dim: int. Hidden width of the feed-forward network.
-        norm: `"pre_rms"`, `"post_layer"` for `LayerNorm(f(x) + x)`, or `None`.
-            Defaults to `"pre_rms"`.
+            Defaults to `4`.
+        hidden_dim: int or None. Hidden width of the feed-forward network.
+            Defaults to `None`: `ratio` times the width of an event.
+        ratio: float or None. Defaults to `None`: 2.
+        residual: `"pre_rms"`, `"post_layer"` for `LayerNorm(f(x) + x)`,
+            `"no_norm"`, or another residual scheme of one stream. Defaults to
+            `None`: that of the model, or `"pre_rms"`.
         causal: bool. Whether an event reads only itself and older ones, as in
             LONGER. `events` are then the most recent ones of `history`.
             Defaults to `False`.
@@ -51,18 +58,28 @@ class TransformerEncoder(keras.layers.Layer):
     [LONGER, 2025](https://arxiv.org/abs/2505.04421)
     """
 
+    parts = ("residual",)
+
     def __init__(
-        self, num_heads, hidden_dim, norm="pre_rms", causal=False, **kwargs
+        self,
+        num_heads=4,
+        hidden_dim=None,
+        ratio=None,
+        residual=None,
+        causal=False,
+        **kwargs,
     ):
         super().__init__(**kwargs)
-        check_norm(norm)
-        if num_heads < 1:
-            raise ValueError(
-                f"`num_heads` must be positive. Received: num_heads={num_heads}"
-            )
+        check_positive_integers(num_heads=num_heads)
+        check_positive_integers(optional=True, hidden_dim=hidden_dim)
+        check_ratio(optional=True, ratio=ratio)
+        check_bools(causal=causal)
+        if residual is not None:
+            residual = make_residual(residual, self.dtype_policy)
         self.num_heads = num_heads
         self.hidden_dim = hidden_dim
-        self.norm = norm
+        self.ratio = ratio
+        self.residual = residual
         self.causal = causal
         self.supports_masking = True
 
@@ -87,36 +104,41 @@ class TransformerEncoder(keras.layers.Layer):
             name="attention",
         )
         self.attention.build(events_shape, history_shape or events_shape)
-        self.attention_norm = build_norm(
-            self.norm, events_shape, self.dtype_policy, "attention_norm"
-        )
         self.network = PerTokenFFN(
             self.hidden_dim,
+            self.ratio or 2,
             shared=True,
             dtype=self.dtype_policy,
             name="feed_forward",
         )
         self.network.build(events_shape)
-        self.network_norm = build_norm(
-            self.norm, events_shape, self.dtype_policy, "feed_forward_norm"
-        )
+        self._scheme = self.residual or PreNorm(dtype=self.dtype_policy)
+        if history_shape and len(self._scheme.start(None).tensors) > 1:
+            raise ValueError(
+                "Events that read a history need a residual scheme of one "
+                "stream: the history is read as the events are. Received: "
+                f"residual={type(self._scheme).__name__}"
+            )
+        self._scheme.build_steps(events_shape, ["attention", "feed_forward"])
 
     def call(self, events, history=None, mask=None, events_mask=None):
         allowed = None if mask is None else mask[:, None, :]
         if self.causal:
             older = self._is_older(events, history, mask, events_mask)
             allowed = older if allowed is None else allowed & older
+        read = history
+        if history is not None:
+            streams = self._scheme.start(history)
+            read = self._scheme.read(streams, "attention")
 
         def attend(x):
-            read = x
-            if history is not None:
-                read = history
-                if self.norm == "pre_rms":
-                    read = self.attention_norm(history)
-            return self.attention(x, read, attention_mask=allowed)
+            return self.attention(
+                x, x if read is None else read, attention_mask=allowed
+            )
 
-        events = residual(events, attend, self.norm, self.attention_norm)
-        return residual(events, self.network, self.norm, self.network_norm)
+        return self._scheme.apply(
+            events, attend, self.network, names=["attention", "feed_forward"]
+        )
 
     def _is_older(self, events, history, mask, events_mask):
         """Whether event j of what is read is not newer than event i."""
@@ -141,6 +163,6 @@ class TransformerEncoder(keras.layers.Layer):
         config = super().get_config()
         config["num_heads"] = self.num_heads
         config["hidden_dim"] = self.hidden_dim
-        config["norm"] = self.norm
+        config["ratio"] = self.ratio
         config["causal"] = self.causal
         return config

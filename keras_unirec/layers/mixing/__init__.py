@@ -6,8 +6,10 @@ from keras_unirec.layers.mixing.head_mixing import HeadMixing as HeadMixing
 from keras_unirec.layers.mixing.heterogeneous_attention import (
     HeterogeneousAttention as HeterogeneousAttention,
 )
+from keras_unirec.layers.mixing.query_boosting import (
+    QueryBoosting as QueryBoosting,
+)
 from keras_unirec.layers.mixing.query_mixer import QueryMixer as QueryMixer
-from keras_unirec.layers.mixing.siamese_norm import SiameseNorm as SiameseNorm
 from keras_unirec.layers.mixing.token_self_attention import (
     TokenSelfAttention as TokenSelfAttention,
 )

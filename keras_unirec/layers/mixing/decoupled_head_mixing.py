@@ -3,8 +3,13 @@ from keras import ops
 
 from keras_unirec.layers._checks import check_positive_integers
 from keras_unirec.layers._checks import check_tokens
+from keras_unirec.layers.mixing.head_mixing import HeadMixing
 from keras_unirec.layers.mixing.head_mixing import check_width
 from keras_unirec.layers.mixing.head_mixing import exchange
+from keras_unirec.layers.mixing.token_self_attention import TokenSelfAttention
+
+# What can leave out the part from the items to the user.
+MIXERS = ("head_mixing", "self_attention", "identity", None)
 
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
@@ -107,3 +112,34 @@ class DecoupledHeadMixing(keras.layers.Layer):
         config["num_user_heads"] = self.num_user_heads
         config["num_item_heads"] = self.num_item_heads
         return config
+
+
+def decoupled(mixer, num_user_heads, num_item_heads):
+    """The mixer for two sides, in place of one for all heads.
+
+    Args:
+        mixer: Layer or None.
+        num_user_heads, num_item_heads: ints.
+
+    Raises:
+        ValueError: If the items would reach the user through it.
+    """
+    num_heads = (None, num_user_heads + num_item_heads)
+    if type(mixer) is HeadMixing and mixer.num_heads in num_heads:
+        return DecoupledHeadMixing(
+            num_user_heads,
+            num_item_heads,
+            dtype=mixer.dtype_policy,
+            name=mixer.name,
+        )
+    identity = (keras.layers.Activation, keras.layers.Identity, type(None))
+    if isinstance(mixer, (*identity, TokenSelfAttention)):
+        return mixer
+    raise ValueError(
+        "Decoupling the heads of the user from the items needs a mixer whose "
+        "part from the items to the user can be "
+        f"left out: one of {MIXERS}. The matrices of UniMixing are doubly "
+        "stochastic, and none of those has a block of zeros there; FM and "
+        "heterogeneous attention are defined on all tokens together. "
+        f"Received: mixer={type(mixer).__name__}"
+    )

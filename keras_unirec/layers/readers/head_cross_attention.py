@@ -1,16 +1,18 @@
 import keras
 from keras import ops
 
+from keras_unirec.layers import _parts
 from keras_unirec.layers._glorot import glorot
-from keras_unirec.layers.history._attend import attend
-from keras_unirec.layers.history._attention_weights import attention_weights
-from keras_unirec.layers.history._attention_weights import check_attention
-from keras_unirec.layers.history._kv_mode import check_kv_mode
-from keras_unirec.layers.history._kv_mode import resolve_kv_mode
+from keras_unirec.layers.readers._attend import attend
+from keras_unirec.layers.readers._attention_weights import attention_weights
+from keras_unirec.layers.readers._attention_weights import check_attention
+from keras_unirec.layers.readers._kv_mode import check_kv_mode
+from keras_unirec.layers.readers._kv_mode import resolve_kv_mode
+from keras_unirec.layers.readers.head_key_value import kept_of_request
 
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
-class HeadCrossAttention(keras.layers.Layer):
+class HeadCrossAttention(_parts.Composite):
     """Lets every head read the history with its own query.
 
     `z_i = sum_t softmax_t(q_i . k_t^i / sqrt(D)) v_t^i + q_i`, with
@@ -23,11 +25,13 @@ class HeadCrossAttention(keras.layers.Layer):
     the map) move to the query and to the aggregate (`"absorbed"`), which gives
     the same output and costs nothing per event. `key_value_macs` has the costs
     that `"auto"` compares. Keys and values that `HeadKeyValue` computed, once
-    per request, can be given in place of the history.
+    per request, can be given in place of the history. A model calls `request`
+    in the half of the request and `candidates` in that of the candidates.
 
     Args:
-        history_map: Optional `HistoryMap`, usually shared between layers. By
-            default heads are slices of the event.
+        history_map: Optional `HistoryMap`, usually shared between layers. In
+            `MixFormer` it defaults to one map for all blocks; elsewhere heads
+            are slices of the event.
         attention: `"softmax"` or `"sigmoid"`. With the latter the weight of an
             event is `sigmoid(q_i . k_t^i / sqrt(D)) / sqrt(n)`, where `n` is
             the number of real events of the request: unlike a mean, the sum
@@ -57,6 +61,10 @@ class HeadCrossAttention(keras.layers.Layer):
 
     Reference: [MixFormer, 2026](https://arxiv.org/abs/2602.14110), eq. 6-8.
     """
+
+    parts = ("history_map",)
+    # How the layer computes, not what its weights mean.
+    no_meaning = ("kv_mode",)
 
     def __init__(
         self,
@@ -129,6 +137,22 @@ class HeadCrossAttention(keras.layers.Layer):
         key_value = self.key_value(history)
         return self._projected(queries, *key_value, mask) + queries
 
+    def request(self, history, queries_shape):
+        """What the state of a request keeps of a history.
+
+        Args:
+            history: Tensor of shape `(requests, length, event_dim)`.
+            queries_shape: tuple. Shape of the queries to come.
+
+        Returns:
+            The history, or, with `kv_mode="projected"`, its keys and values.
+        """
+        return kept_of_request(self, history, queries_shape)
+
+    def candidates(self, queries, kept, mask=None):
+        """Reads what `request` returned: a call of the layer."""
+        return self(queries, kept, mask=mask)
+
     def key_value(self, history):
         """Keys and values by head: what `HeadKeyValue` returns."""
         events = self._events_by_head(history)
@@ -148,6 +172,11 @@ class HeadCrossAttention(keras.layers.Layer):
         if not isinstance(history, (tuple, list)):
             history = self.key_value(history)
         return self._projected_weights(queries, history[0], mask)
+
+    @property
+    def key_value_shape(self):
+        """tuple. Number of heads and width of a key."""
+        return tuple(self.key_kernel.shape[:2])
 
     def _projected(self, queries, keys, values, mask):
         weights = self._projected_weights(queries, keys, mask)
@@ -208,20 +237,9 @@ class HeadCrossAttention(keras.layers.Layer):
 
     def get_config(self):
         config = super().get_config()
-        config["history_map"] = keras.saving.serialize_keras_object(
-            self.history_map
-        )
         config["attention"] = self.attention
         config["kv_mode"] = self.kv_mode
         return config
-
-    @classmethod
-    def from_config(cls, config):
-        config = dict(config)
-        config["history_map"] = keras.saving.deserialize_keras_object(
-            config.get("history_map")
-        )
-        return super().from_config(config)
 
 
 def key_value_macs(num_candidates, length, num_heads, dim, event_dim=None):

@@ -2,6 +2,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_unirec.layers._checks import check_positive_integers
+
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
 class FeatureTokenizer(keras.layers.Layer):
@@ -15,11 +17,15 @@ class FeatureTokenizer(keras.layers.Layer):
     shape `(width, dim)`, and each is initialized as the projection it is.
 
     Args:
-        dim: int. Width `D` of a token.
-        num_tokens: Optional int. Number of balanced slices. Either this or
-            `group_dims` is given.
-        group_dims: Optional list of ints. Width of each slice; they sum to the
-            width of the input.
+        dim: int or None. Width `D` of a token. Defaults to `None`: what the
+            model says.
+        num_tokens: int or None. Number of balanced slices. Defaults to `None`:
+            what the model says, or the number of groups.
+        groups: None, or list of lists of column names, one for each token: the
+            semantic groups. The names mean something to the `columns` of a
+            model: it calls `tokens`. Defaults to `None`: AutoSplit.
+        group_dims: None, or list of ints: width of each slice, which sum to
+            the width of the input. Defaults to `None`.
 
     Input shape:
         `(..., width)`
@@ -36,33 +42,69 @@ class FeatureTokenizer(keras.layers.Layer):
     Reference: [MixFormer, 2026](https://arxiv.org/abs/2602.14110)
     """
 
-    def __init__(self, dim, num_tokens=None, group_dims=None, **kwargs):
+    def __init__(
+        self,
+        dim=None,
+        num_tokens=None,
+        groups=None,
+        group_dims=None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
-        if dim < 1:
-            raise ValueError(f"`dim` must be positive. Received: dim={dim}")
-        if (num_tokens is None) == (group_dims is None):
-            raise ValueError(
-                "Exactly one of `num_tokens` and `group_dims` must be given. "
-                f"Received: num_tokens={num_tokens}, group_dims={group_dims}"
-            )
-        if num_tokens is not None and num_tokens < 1:
-            raise ValueError(
-                "`num_tokens` must be positive. "
-                f"Received: num_tokens={num_tokens}"
-            )
-        if group_dims is not None and (
-            not len(group_dims) or min(group_dims) < 1
-        ):
-            raise ValueError(
-                "`group_dims` must be a non-empty list of positive widths. "
-                f"Received: group_dims={group_dims}"
-            )
+        check_positive_integers(optional=True, dim=dim, num_tokens=num_tokens)
+        if groups is not None:
+            _check_groups(groups)
+        if group_dims is not None:
+            if not isinstance(group_dims, (list, tuple)) or not group_dims:
+                raise ValueError(
+                    "`group_dims` must be a non-empty list of positive widths. "
+                    f"Received: group_dims={group_dims}"
+                )
+            for each in group_dims:
+                check_positive_integers(group_dims=each)
         self.dim = dim
         self.num_tokens = num_tokens
+        self.groups = groups
         self.group_dims = None if group_dims is None else tuple(group_dims)
+        self._widths = None
         self.supports_masking = True
 
+    def tokens(self, columns, argument="`num_tokens`"):
+        """Tokens of the columns of a model.
+
+        Args:
+            columns: `Columns` of embeddings `(..., width)`.
+            argument: str. What decides the number of tokens, for messages.
+
+        Returns:
+            Tensor `(..., num_tokens, dim)`.
+
+        Raises:
+            ValueError: If there are fewer numbers than tokens, or `groups`
+                does not name each column once.
+        """
+        widths = columns.widths
+        if self.num_tokens is not None and self.num_tokens > columns.width:
+            raise ValueError(
+                f"The features are {columns.width} wide together and cannot be "
+                f"cut into {self.num_tokens} tokens ({argument}). Give fewer "
+                "tokens or wider embeddings"
+            )
+        if self.groups is None:
+            return self(columns.tensor)
+        named = [key for group in self.groups for key in group]
+        count = self.num_tokens or len(self.groups)
+        if len(self.groups) != count or sorted(named) != sorted(widths):
+            raise ValueError(
+                f"`groups` must be {count} lists ({argument}) that name each "
+                f"of {sorted(widths)} exactly once. "
+                f"Received: groups={self.groups}"
+            )
+        self._widths = [sum(widths[key] for key in g) for g in self.groups]
+        return self(columns.in_order(named))
+
     def build(self, input_shape):
+        check_positive_integers(dim=self.dim)
         width = input_shape[-1]
         widths = np.array(self._slice_widths(width))
         limits = np.sqrt(6.0 / (widths + self.dim)).repeat(widths)[:, None]
@@ -85,14 +127,21 @@ class FeatureTokenizer(keras.layers.Layer):
         self._index = self._index.astype("int32")
 
     def _slice_widths(self, width):
-        if self.group_dims is not None:
-            if sum(self.group_dims) != width:
+        given = self._widths or self.group_dims
+        if given is not None:
+            if sum(given) != width:
                 raise ValueError(
                     "`group_dims` must sum to the last axis of the input, "
-                    f"{width}. Received: group_dims={self.group_dims}, which "
-                    f"sums to {sum(self.group_dims)}"
+                    f"{width}. Received: group_dims={given}, which "
+                    f"sums to {sum(given)}"
                 )
-            return self.group_dims
+            return given
+        if self.groups is not None:
+            raise ValueError(
+                "`groups` are names of columns: call `tokens(columns)`. "
+                f"Received: groups={self.groups}"
+            )
+        check_positive_integers(num_tokens=self.num_tokens)
         if self.num_tokens > width:
             raise ValueError(
                 "`num_tokens` must be at most the last axis of the input, "
@@ -119,15 +168,29 @@ class FeatureTokenizer(keras.layers.Layer):
         return None
 
     def compute_output_shape(self, input_shape):
-        num_tokens = self.num_tokens or len(self.group_dims)
+        num_tokens = self.num_tokens or len(self.groups or self.group_dims)
         return (*input_shape[:-1], num_tokens, self.dim)
 
     def get_config(self):
         config = super().get_config()
         config["dim"] = self.dim
         config["num_tokens"] = self.num_tokens
+        config["groups"] = self.groups
         config["group_dims"] = self.group_dims
         return config
+
+
+def _check_groups(groups):
+    if not isinstance(groups, (list, tuple)) or not all(
+        isinstance(group, (list, tuple))
+        and len(group)
+        and all(isinstance(key, str) for key in group)
+        for group in groups
+    ):
+        raise ValueError(
+            "`groups` must be a list of lists of column names. "
+            f"Received: groups={groups!r}"
+        )
 
 
 def _per_head(inputs, kernel):

@@ -1,17 +1,15 @@
 import keras
 
+from keras_unirec.layers import _parts
 from keras_unirec.layers._checks import built_shape
-from keras_unirec.layers._residual import build_norm
-from keras_unirec.layers._residual import check_norm
-from keras_unirec.layers._residual import residual
-from keras_unirec.layers.feed_forward._by_name import build_feed_forward
-from keras_unirec.layers.feed_forward._by_name import check_feed_forward
-from keras_unirec.layers.mixing._by_name import mixer_from_config
-from keras_unirec.layers.mixing._by_name import resolve_mixer
+from keras_unirec.layers._checks import check_same_shape
+from keras_unirec.layers.feed_forward._by_name import make_feed_forward
+from keras_unirec.layers.mixing._by_name import make_mixer
+from keras_unirec.layers.residual._by_name import make_residual
 
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
-class QueryBoosting(keras.layers.Layer):
+class QueryBoosting(_parts.Composite):
     """Mixes decoded queries and feature tokens, refines each, adds them.
 
     `Q_boost = Q + PerTokenFFN(Mixer(Norm(Q)))`, where `Q` is the
@@ -20,15 +18,15 @@ class QueryBoosting(keras.layers.Layer):
     each. Without norm (the default) `Norm` is the identity.
 
     Args:
-        hidden_dim: int. Hidden width of every feed-forward network.
         mixer: As in `QueryMixer`; `None` for no exchange between tokens.
             `HeadMixing(num_heads=H)` makes H tokens of width
             `num_tokens * dim / H`, to which the networks belong, and is
             reverted after them. Defaults to `"head_mixing"`.
-        feed_forward: `"gelu"` (two matrices with biases) or `"swiglu"`.
-            Defaults to `"gelu"`.
-        norm: `None`, `"pre_rms"`, or `"post_layer"` for
-            `LayerNorm(PerTokenFFN(Mixer(Q)) + Q)`. Defaults to `None`.
+        feed_forward: `"gelu"` (two matrices with biases), `"swiglu"`, or a
+            layer. Defaults to `"gelu"`.
+        residual: `"no_norm"`, `"pre_rms"`, `"post_layer"` for
+            `LayerNorm(PerTokenFFN(Mixer(Q)) + Q)`, or another residual scheme.
+            Defaults to `"no_norm"`.
 
     Input shape:
         `(..., num_tokens, dim)`, queries first. Head mixing needs `num_tokens`
@@ -39,28 +37,26 @@ class QueryBoosting(keras.layers.Layer):
 
     Example:
     ```python
-    boosting = keras_unirec.layers.QueryBoosting(hidden_dim=64)
+    boosting = keras_unirec.layers.QueryBoosting(feed_forward="swiglu")
     boosting(np.ones((2, 3, 8, 32))).shape  # (2, 3, 8, 32)
     ```
 
     Reference: [HyFormer, 2026](https://arxiv.org/abs/2601.12681), eq. 10-15.
     """
 
+    parts = ("mixer", "feed_forward", "residual")
+
     def __init__(
         self,
-        hidden_dim,
         mixer="head_mixing",
         feed_forward="gelu",
-        norm=None,
+        residual="no_norm",
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_norm(norm)
-        check_feed_forward(feed_forward)
-        self.hidden_dim = hidden_dim
-        self.mixer = resolve_mixer(mixer, self.dtype_policy)
-        self.feed_forward = feed_forward
-        self.norm = norm
+        self.mixer = make_mixer(mixer, self.dtype_policy)
+        self.feed_forward = make_feed_forward(feed_forward, self.dtype_policy)
+        self.residual = make_residual(residual, self.dtype_policy)
         self.supports_masking = True
 
     def build(self, input_shape):
@@ -76,38 +72,22 @@ class QueryBoosting(keras.layers.Layer):
                     f"mixer={self.mixer.name}, which turns "
                     f"{tuple(input_shape)} into {mixed_shape}"
                 )
-        self.network = build_feed_forward(
-            self.feed_forward, self.hidden_dim, mixed_shape, self.dtype_policy
-        )
-        self.token_norm = build_norm(
-            self.norm, input_shape, self.dtype_policy, "token_norm"
-        )
+        check_same_shape(self.feed_forward, mixed_shape, "feed_forward")
+        self.residual.build_steps(input_shape, ["token"])
 
     def call(self, inputs):
         def boost(tokens):
             if self.mixer is not None:
                 tokens = self.mixer(tokens)
-            tokens = self.network(tokens)
+            tokens = self.feed_forward(tokens)
             if self._reverts:
                 tokens = self.mixer.revert(tokens, inputs.shape[-2])
             return tokens
 
-        return residual(inputs, boost, self.norm, self.token_norm)
+        return self.residual.apply(inputs, boost, names=["token"])
 
     def compute_mask(self, inputs, mask=None):
         return None
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
-
-    def get_config(self):
-        config = super().get_config()
-        config["hidden_dim"] = self.hidden_dim
-        config["mixer"] = keras.saving.serialize_keras_object(self.mixer)
-        config["feed_forward"] = self.feed_forward
-        config["norm"] = self.norm
-        return config
-
-    @classmethod
-    def from_config(cls, config):
-        return super().from_config(mixer_from_config(config))

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_unirec.layers.history._attention_weights import attention_weights
+from keras_unirec.layers.readers._attention_weights import attention_weights
 
 
 def attend(queries, keys, values, mask, attention):

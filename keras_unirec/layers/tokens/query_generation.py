@@ -1,6 +1,9 @@
 import keras
 from keras import ops
 
+from keras_unirec.layers._checks import check_choice
+from keras_unirec.layers._checks import check_positive_integers
+from keras_unirec.layers._checks import is_integer
 from keras_unirec.layers._glorot import glorot
 
 
@@ -15,11 +18,20 @@ class QueryGeneration(keras.layers.Layer):
     same number as on the concatenation.
 
     Args:
-        num_queries: int. Number of queries `N`.
-        dim: int. Width `D` of a query.
-        hidden_dim: int. Hidden width of each network.
+        num_queries: int or None. Number of queries `N`. Defaults to `None`:
+            what the model says.
+        dim: int or None. Width `D` of a query. Defaults to `None`: what the
+            model says.
+        hidden_dim: int. Hidden width of each network. Defaults to `64`.
         compression_dim: Optional int. First projects the global information
             to this width, once for all queries. Defaults to `None`.
+        context: What a model generates the queries from: `"all"`;
+            `"without_pooling"`, the ablation "Query w/o Seq Pooling Tokens";
+            or `"target"`, the ablation "Query w/o Nonseq and Seq Pooling
+            Tokens", the item columns alone. Defaults to `"all"`.
+        tokens: None, or list of indices of the feature tokens that a model
+            generates the queries from (not with `context="target"`). Defaults
+            to `None`: all.
 
     Call arguments:
         features: Tensor of shape `(requests, candidates, feature_dim)`: the
@@ -41,26 +53,36 @@ class QueryGeneration(keras.layers.Layer):
     """
 
     def __init__(
-        self, num_queries, dim, hidden_dim, compression_dim=None, **kwargs
+        self,
+        num_queries=None,
+        dim=None,
+        hidden_dim=64,
+        compression_dim=None,
+        context="all",
+        tokens=None,
+        **kwargs,
     ):
         super().__init__(**kwargs)
-        for name, value in (
-            ("num_queries", num_queries),
-            ("dim", dim),
-            ("hidden_dim", hidden_dim),
-            ("compression_dim", compression_dim),
-        ):
-            if value is not None and value < 1:
-                raise ValueError(
-                    f"`{name}` must be positive. Received: {name}={value}"
-                )
+        check_positive_integers(hidden_dim=hidden_dim)
+        check_positive_integers(
+            optional=True,
+            num_queries=num_queries,
+            dim=dim,
+            compression_dim=compression_dim,
+        )
+        check_choice(("all", "without_pooling", "target"), context=context)
+        if tokens is not None:
+            _check_tokens(tokens, context)
         self.num_queries = num_queries
         self.dim = dim
         self.hidden_dim = hidden_dim
         self.compression_dim = compression_dim
+        self.context = context
+        self.tokens = None if tokens is None else tuple(tokens)
         self.supports_masking = True
 
     def build(self, features_shape, summary_shape=None):
+        check_positive_integers(num_queries=self.num_queries, dim=self.dim)
         feature_dim = features_shape[-1]
         summary_dim = 0 if summary_shape is None else summary_shape[-1]
         width = self.compression_dim or self.num_queries * self.hidden_dim
@@ -127,4 +149,25 @@ class QueryGeneration(keras.layers.Layer):
         config["dim"] = self.dim
         config["hidden_dim"] = self.hidden_dim
         config["compression_dim"] = self.compression_dim
+        config["context"] = self.context
+        config["tokens"] = self.tokens
         return config
+
+
+def _check_tokens(tokens, context):
+    if context == "target":
+        raise ValueError(
+            "`tokens` selects the feature tokens that queries are made of; "
+            'with `context="target"` they are made of the item columns alone. '
+            f"Received: tokens={tokens}"
+        )
+    if (
+        not isinstance(tokens, (list, tuple))
+        or not tokens
+        or not all(is_integer(i) and i >= 0 for i in tokens)
+        or len(set(tokens)) != len(tokens)
+    ):
+        raise ValueError(
+            "`tokens` must be a list of different indices of feature tokens. "
+            f"Received: tokens={tokens}"
+        )

@@ -1,0 +1,72 @@
+"""The parts that a model is a choice of, by the argument that takes them."""
+
+import dataclasses
+import functools
+
+import keras
+
+from keras_unirec import layers
+from keras_unirec.layers import _parts
+from keras_unirec.layers.feed_forward._by_name import FEED_FORWARDS
+from keras_unirec.layers.heads._by_name import READOUTS
+from keras_unirec.layers.heads._by_name import TOWERS
+from keras_unirec.layers.history._by_name import ENCODERS
+from keras_unirec.layers.mixing._by_name import MIXERS
+from keras_unirec.layers.readers._by_name import HISTORY_READERS
+from keras_unirec.layers.readers._by_name import READERS
+from keras_unirec.layers.residual._by_name import RESIDUALS
+from keras_unirec.layers.tokens._by_name import QUERIES
+from keras_unirec.layers.tokens._by_name import TOKENIZERS
+
+
+@dataclasses.dataclass(frozen=True)
+class Role:
+    """What an argument of a model may be.
+
+    Attributes:
+        known: dict from names to functions that make a layer.
+        optional: bool. Whether None is legal: no such part.
+    """
+
+    known: dict
+    optional: bool = False
+
+    def make(self, argument, part, dtype=None):
+        """The prototype for a name, or what is given; a dict by history."""
+        if isinstance(part, dict):
+            return {k: self.make(argument, v, dtype) for k, v in part.items()}
+        return _parts.make(argument, part, self.known, dtype, self.optional)
+
+    def layer(self, part):
+        """One layer that a part stands for, or None."""
+        if isinstance(part, dict):
+            part = next(iter(part.values()), None)
+        if isinstance(part, layers.Shared):
+            part = part.part
+        if isinstance(part, str) and part in self.known:
+            return self.known[part](name=part)
+        return part if isinstance(part, keras.layers.Layer) else None
+
+    def classes(self):
+        """The classes of the parts that have a name."""
+        made = (
+            make.func if isinstance(make, functools.partial) else make
+            for make in self.known.values()
+        )
+        return list(dict.fromkeys(made))
+
+
+ROLES = {
+    "encoder": Role(ENCODERS, optional=True),
+    "events": Role({"events": layers.Events}),
+    "feed_forward": Role(FEED_FORWARDS, optional=True),
+    "fusion": Role(FEED_FORWARDS),
+    "history_reader": Role(HISTORY_READERS),
+    "mixer": Role(MIXERS, optional=True),
+    "queries": Role(QUERIES),
+    "reader": Role(READERS),
+    "readout": Role(READOUTS),
+    "residual": Role(RESIDUALS),
+    "tokenizer": Role(TOKENIZERS),
+    "tower": Role(TOWERS),
+}

@@ -1,0 +1,274 @@
+"""Parts: layers that are given by name, or as a prototype to copy."""
+
+import difflib
+import inspect
+
+import keras
+
+# Arguments that change how a layer computes, not what its weights mean.
+_NO_MEANING = (
+    "name",
+    "trainable",
+    "dtype",
+    "build_config",
+    "registered_name",
+    "shared_object_id",
+)
+
+
+@keras.saving.register_keras_serializable(package="keras_unirec")
+class Shared:
+    """One part for all blocks of a model, in place of a copy for each.
+
+    Args:
+        part: Name of a part, or a layer without weights yet.
+
+    Example:
+    ```python
+    # The ablation "PL-FFN -> FFN" of MixFormer: one network for all events.
+    encoder = keras_unirec.layers.Shared("swiglu")
+    model = keras_unirec.applications.MixFormer(schema, encoder=encoder)
+    ```
+    """
+
+    def __init__(self, part):
+        if part is None or isinstance(part, Shared):
+            raise ValueError(
+                "`part` must be the name of a part or a layer. "
+                f"Received: part={part!r}"
+            )
+        self.part = part
+
+    def get_config(self):
+        return {"part": keras.saving.serialize_keras_object(self.part)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**deserialized(config, "part"))
+
+
+class Composite(keras.layers.Layer):
+    """A layer with parts, whose configs are in its own.
+
+    A subclass names them in `parts`; each is an attribute of the same name: a
+    layer, None, or a dict of layers by history.
+    """
+
+    parts = ()
+
+    def get_config(self):
+        config = super().get_config()
+        for name in self.parts:
+            part = getattr(self, name)
+            config[name] = keras.saving.serialize_keras_object(part)
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**deserialized(config, *cls.parts))
+
+
+def make(argument, part, known, dtype=None, optional=False):
+    """A new layer for a name, a layer as it is, None for None.
+
+    Args:
+        argument: What the caller calls the part.
+        part: Name, layer or None.
+        known: dict from names to functions `(dtype=, name=)` that make a
+            layer.
+        dtype: Dtype policy of a layer that is given by name.
+        optional: bool. Whether None is legal.
+
+    Raises:
+        ValueError: If there is no such part.
+    """
+    if isinstance(part, keras.layers.Layer) or (part is None and optional):
+        return part
+    if isinstance(part, Shared):
+        return Shared(make(argument, part.part, known, dtype))
+    if not isinstance(part, str) or part not in known:
+        names = (*known, None) if optional else tuple(known)
+        near = difflib.get_close_matches(str(part), known, 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"`{argument}` must be one of {names}, or a layer (an instance, "
+            f"not a class).{hint} Received: {argument}={part!r}"
+        )
+    return known[part](dtype=dtype, name=argument)
+
+
+def copy(argument, prototype, dtype, name, fixed=None, **settings):
+    """A new layer like a prototype.
+
+    Args:
+        argument: What the caller calls the part.
+        prototype: Layer without weights.
+        dtype: Dtype policy of the copy, and of the layers inside of it.
+        name: str. Name of the copy.
+        fixed: None, or dict of values for arguments that are no choice here.
+        **settings: Values for the arguments that the prototype has and has
+            left open (None).
+
+    Raises:
+        ValueError: If the prototype has weights, or its config does not
+            describe it.
+    """
+    if prototype.weights:
+        raise ValueError(
+            f"`{argument}` must be a layer without weights yet: every block "
+            f"gets a new copy. Received: {argument}={prototype}, which is built"
+        )
+    try:
+        serialized = keras.saving.serialize_keras_object(prototype)
+        config = _with_dtype(serialized, dtype)["config"]
+        legal = arguments(type(prototype))
+        for key, value in settings.items():
+            if key in legal and config.get(key) is None:
+                config[key] = _with_dtype(value, dtype)
+        config.update(
+            {k: value for k, value in (fixed or {}).items() if k in legal}
+        )
+        return type(prototype).from_config({**config, "name": name})
+    except (TypeError, NotImplementedError) as error:
+        raise ValueError(
+            f"`{argument}` must be a layer that its config describes "
+            "(registered, if it is yours): every block gets a copy. "
+            f"Received: {argument}={prototype}: {error}"
+        ) from error
+
+
+def copies(argument, prototype, dtype, names, **settings):
+    """A copy for each name, or one for all of them if it is `Shared`.
+
+    Args:
+        argument, dtype, settings: As in `copy`.
+        prototype: Layer without weights, `Shared`, or None.
+        names: Names of the copies.
+
+    Returns:
+        List of layers, or of None.
+    """
+    if prototype is None:
+        return [None for _ in names]
+    if isinstance(prototype, Shared):
+        one = copy(argument, prototype.part, dtype, names[0], **settings)
+        return [one for _ in names]
+    return [
+        copy(argument, prototype, dtype, name, **settings) for name in names
+    ]
+
+
+def _with_dtype(config, dtype):
+    """Gives a serialized layer, and those inside of it, a dtype policy."""
+    if isinstance(config, (list, tuple)):
+        return type(config)(_with_dtype(value, dtype) for value in config)
+    if not isinstance(config, dict):
+        return config
+    config = {key: _with_dtype(value, dtype) for key, value in config.items()}
+    inner = config.get("config")
+    if isinstance(inner, dict) and {"dtype", "name", "trainable"} <= set(inner):
+        policy = keras.dtype_policies.serialize(keras.dtype_policies.get(dtype))
+        config["config"] = {**inner, "dtype": policy}
+    return config
+
+
+def arguments(cls):
+    """The arguments of a class and their defaults, those of its bases too."""
+    found = {}
+    for base in cls.__mro__:
+        if base.__init__ is object.__init__ or base is keras.layers.Layer:
+            break
+        if "__init__" not in vars(base):
+            continue
+        parameters = list(inspect.signature(base.__init__).parameters.values())
+        for parameter in parameters[1:]:
+            if parameter.kind not in (
+                parameter.VAR_POSITIONAL,
+                parameter.VAR_KEYWORD,
+            ):
+                found.setdefault(parameter.name, parameter.default)
+        if all(p.kind != p.VAR_KEYWORD for p in parameters):
+            break
+    return found
+
+
+def deserialized(config, *names):
+    """A copy of a config in which the layers of some arguments are made."""
+    config = dict(config)
+    for name in names:
+        value = config.get(name)
+        if isinstance(value, (dict, list)):
+            config[name] = keras.saving.deserialize_keras_object(value)
+    return config
+
+
+def meaning(layer):
+    """What the config of a layer says about its weights, as plain values."""
+    return _meaning(keras.saving.serialize_keras_object(layer))
+
+
+def _meaning(value):
+    if isinstance(value, (list, tuple)):
+        return [_meaning(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "class_name" in value and isinstance(value.get("config"), dict):
+        cls = keras.saving.get_registered_object(value.get("registered_name"))
+        free = (*_NO_MEANING, *getattr(cls, "no_meaning", ()))
+        return {
+            "class": value["class_name"],
+            **{
+                k: _meaning(v)
+                for k, v in value["config"].items()
+                if k not in free and "initializer" not in k
+            },
+        }
+    return {k: _meaning(v) for k, v in value.items() if k not in _NO_MEANING}
+
+
+def replaced(config, option, value):
+    """Sets an option of every layer in a serialized config that has it.
+
+    Returns:
+        Tuple of the new config and whether any layer has the option.
+    """
+    if isinstance(config, (list, tuple)):
+        pairs = [replaced(each, option, value) for each in config]
+        return type(config)(p for p, _ in pairs), any(c for _, c in pairs)
+    if not isinstance(config, dict):
+        return config, False
+    changed, new = False, {}
+    for key, each in config.items():
+        new[key], inside = replaced(each, option, value)
+        changed = changed or inside
+    inner = new.get("config")
+    if "class_name" in new and isinstance(inner, dict) and option in inner:
+        new["config"], changed = {**inner, option: value}, True
+    return new, changed
+
+
+def line(cls, **given):
+    """How a part is written, as `keras_unirec.layers.SwiGLU(ratio=2)`."""
+    inside = ", ".join(f"{k}={written(v)}" for k, v in given.items())
+    module = cls.__module__.partition(".")[0]
+    room = "keras_unirec.layers" if module == "keras_unirec" else module
+    return f"{room}.{cls.__name__}({inside})"
+
+
+def written(value, **more):
+    """A value as code; layers by the arguments that differ from defaults.
+
+    Args:
+        value: Layer, `Shared`, or plain value.
+        **more: Arguments of a layer to write in place of its own.
+    """
+    if isinstance(value, Shared):
+        return f"keras_unirec.layers.Shared({written(value.part, **more)})"
+    if not isinstance(value, keras.layers.Layer):
+        return repr(value)
+    given = {}
+    for name, default in arguments(type(value)).items():
+        mine = getattr(value, name, default)
+        if written(mine) != written(default):
+            given[name] = mine
+    return line(type(value), **{**given, **more})

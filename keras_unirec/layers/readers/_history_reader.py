@@ -1,0 +1,59 @@
+"""What a model that crosses features asks of its reader of histories."""
+
+from keras_unirec.layers import _parts
+from keras_unirec.layers.tokens.beside_candidates import BesideCandidates
+
+
+class HistoryReader(_parts.Composite):
+    """Reads the histories, for a model that then crosses features.
+
+    A subclass writes `request`, and `read_columns` or `read_tokens`, by what
+    becomes of a history: a feature that is cut into tokens with the others, or
+    tokens of their own. A model calls the methods; the layer itself is not
+    called.
+    """
+
+    needs_histories = True
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self._beside = BesideCandidates(
+            dtype=self.dtype_policy, name="beside_candidates"
+        )
+
+    def num_features(self, schema, num_tokens):
+        """The number of feature tokens beside those of `read_tokens`.
+
+        Args:
+            schema: `Schema`.
+            num_tokens: int. All tokens together.
+
+        Raises:
+            ValueError: If there is no history to read, or no token left.
+        """
+        if self.needs_histories and not schema.sequences:
+            raise ValueError(
+                "The schema needs at least one `Sequence`: "
+                f"`{type(self).__name__}` reads histories. Received: none"
+            )
+        return num_tokens
+
+    def request(self, context, histories):
+        """What depends on the request alone.
+
+        Args:
+            context: `Columns` of the request.
+            histories: dict of `History` by name.
+
+        Returns:
+            Nested dict of the state, `"context"` among it.
+        """
+        raise NotImplementedError
+
+    def columns(self, items, state):
+        """All features of a candidate: context, items, what was read."""
+        return state["context"].beside(items, self._beside)
+
+    def read_tokens(self, features, items, state):
+        """List of tokens `(R, C, n, D)`, beside the feature tokens."""
+        return []

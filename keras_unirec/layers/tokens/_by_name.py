@@ -1,0 +1,7 @@
+"""What makes tokens and queries, by name."""
+
+from keras_unirec.layers.tokens.feature_tokenizer import FeatureTokenizer
+from keras_unirec.layers.tokens.query_generation import QueryGeneration
+
+TOKENIZERS = {"even": FeatureTokenizer}
+QUERIES = {"query_generation": QueryGeneration}
