@@ -90,7 +90,7 @@ class DecodingReader(HistoryReader):
     def num_queries(self, names):
         """Numbers of queries, by history that is read; joined ones are one."""
         readers = by_history("reader", self.reader, names)
-        numbers = {name: each.num_queries for name, each in readers.items()}
+        numbers = {name: _num_queries(each) for name, each in readers.items()}
         if self.events.joins:
             return {"joined": sum(numbers.values())}
         return numbers
@@ -131,12 +131,20 @@ class DecodingReader(HistoryReader):
                 ],
                 "mask": mask,
             }
+        total = sum(numbers.values())
+        for name, expected in (("num_queries", total), ("dim", self.dim)):
+            value = getattr(self.queries, name)
+            if value not in (None, expected):
+                raise ValueError(
+                    f"`{name}` of `queries` is what the model says, {expected};"
+                    f" leave it out. Received: {name}={value}"
+                )
         self._generation = _parts.copy(
             "queries",
             self.queries,
             self.dtype_policy,
             "query_generation",
-            num_queries=sum(numbers.values()),
+            num_queries=total,
             dim=self.dim,
         )
         self._numbers = numbers
@@ -252,6 +260,18 @@ def _each(value, make, dtype, argument):
     if isinstance(value, dict):
         return {k: make(argument, v, dtype) for k, v in value.items()}
     return make(argument, value, dtype)
+
+
+def _num_queries(reader):
+    if isinstance(reader, _parts.Shared):
+        reader = reader.part
+    if not hasattr(reader, "num_queries"):
+        raise ValueError(
+            "`reader` must say how many queries read its history: "
+            "`QueryDecoding(num_queries=..)`, or a layer with a `num_queries`. "
+            f"Received: reader={type(reader).__name__}"
+        )
+    return reader.num_queries
 
 
 def _make_encoder(argument, encoder, dtype):
