@@ -42,10 +42,12 @@ from keras_unirec.layers.mixing import TokenSelfAttention as TokenSelfAttention
 from keras_unirec.layers.mixing import UniMixerBlock as UniMixerBlock
 from keras_unirec.layers.mixing import UniMixing as UniMixing
 from keras_unirec.layers.mixing import UniMixingLite as UniMixingLite
+from keras_unirec.layers.readers import DIN as DIN
 from keras_unirec.layers.readers import DecodingReader as DecodingReader
 from keras_unirec.layers.readers import HeadCrossAttention as HeadCrossAttention
 from keras_unirec.layers.readers import HeadKeyValue as HeadKeyValue
 from keras_unirec.layers.readers import HistoryMap as HistoryMap
+from keras_unirec.layers.readers import LocalActivation as LocalActivation
 from keras_unirec.layers.readers import MeanReader as MeanReader
 from keras_unirec.layers.readers import QueryDecoding as QueryDecoding
 from keras_unirec.layers.readers import TargetAttention as TargetAttention
