@@ -17,6 +17,7 @@ from keras_unirec.schema import Numerical
 from keras_unirec.schema import Schema
 from keras_unirec.schema import Sequence
 from keras_unirec.schema import Timestamp
+from keras_unirec.schema.encoded import default_embedding_dim
 from tests.test_case import TestCase
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -334,7 +335,7 @@ class SchemaTest(TestCase):
 
     def test_default_embedding_dim(self):
         dims = [
-            schemas._default_embedding_dim(n)
+            default_embedding_dim(n)
             for n in (1, 2, 16, 100, 1_000, 7_583, 10**6, 10**9)
         ]
         self.assertEqual(dims, [4, 4, 4, 8, 20, 40, 64, 64])

@@ -1,12 +1,12 @@
 import keras
 from keras import ops
 
-from keras_unirec._names import ascii_name
 from keras_unirec.layers.embedding.embedding_pooling import EmbeddingPooling
 from keras_unirec.layers.embedding.length_mask import LengthMask
 from keras_unirec.layers.embedding.row_embedding import RowEmbedding
 from keras_unirec.layers.embedding.time_gap_bucket import TimeGapBucket
 from keras_unirec.schema import GAP_BOUNDARIES
+from keras_unirec.schema.names import ascii_name
 
 
 class FeatureEmbedding:

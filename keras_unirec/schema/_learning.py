@@ -5,8 +5,10 @@ import math
 
 import numpy as np
 
-from keras_unirec import _columns
-from keras_unirec import schema as schema_lib
+from keras_unirec.schema import reading
+from keras_unirec.schema.categorical import Categorical
+from keras_unirec.schema.numerical import Numerical
+from keras_unirec.schema.timestamp import Timestamp
 
 
 def adapt(schema, data):
@@ -14,14 +16,14 @@ def adapt(schema, data):
     learners = {}
 
     def learner(feature):
-        if isinstance(feature, schema_lib.Categorical):
+        if isinstance(feature, Categorical):
             feature = schema.categorical(feature.name)  # Its owner.
         return learners.setdefault(feature.name, _Learner(feature))
 
     for feature, _, depth in schema.feature_columns():
         learner(feature).columns[feature.name] = (feature, depth)
     for carrier in schema.carriers():
-        table, rows = carrier.table, _columns.Rows()
+        table, rows = carrier.table, reading.Rows()
         for name, feature in (
             (table.key, carrier),
             *((feature.name, feature) for feature in table.features),
@@ -35,7 +37,7 @@ def adapt(schema, data):
         for name in learner.columns
     }
     _check_types(schema, data)
-    for chunk, rows in _columns.chunks(data, sorted(names)):
+    for chunk, rows in reading.chunks(data, sorted(names)):
         for learner in learners.values():
             for name, (feature, depth) in learner.columns.items():
                 if name in names:
@@ -58,11 +60,11 @@ def _check_types(schema, data):
     kinds = {}
     for feature, _, depth in schema.feature_columns():
         unit = getattr(feature, "unit", None)
-        if isinstance(feature, schema_lib.Timestamp):
+        if isinstance(feature, Timestamp):
             kinds[feature.name] = ("time", depth, unit)
             continue
         kind = "float"
-        if isinstance(feature, schema_lib.Categorical):
+        if isinstance(feature, Categorical):
             root = schema.categorical(feature.name)
             kind = {None: "category", "int64": "int"}.get(root.dtype, "string")
             kind = "int" if root.vocabulary == "identity" else kind
@@ -72,10 +74,10 @@ def _check_types(schema, data):
             kinds.setdefault(name, ("category", 0, None))
     for name in schema.label_names:
         kinds[name] = ("float", 0, None)
-    for chunk, rows in _columns.chunks(data, kinds, chunk_rows=1_000):
+    for chunk, rows in reading.chunks(data, kinds, chunk_rows=1_000):
         for name, (kind, depth, unit) in kinds.items():
-            if not _columns.is_null(chunk[name]):
-                _columns.read(chunk[name], name, kind, depth, rows, unit)
+            if not reading.is_null(chunk[name]):
+                reading.read(chunk[name], name, kind, depth, rows, unit)
         return
 
 
@@ -94,23 +96,23 @@ class _Learner:
     @property
     def is_idle(self):
         feature = self.feature
-        if isinstance(feature, schema_lib.Timestamp):
+        if isinstance(feature, Timestamp):
             return feature.unit is not None
-        if isinstance(feature, schema_lib.Numerical):
+        if isinstance(feature, Numerical):
             return feature.mean is not None
         if feature.vocabulary == "lookup":
             return feature.values is not None
         return feature.vocabulary == "identity" or feature.dtype is not None
 
     def read(self, array, name, feature, depth, rows):
-        if isinstance(feature, schema_lib.Timestamp):
-            self.unit = self.unit or _columns.time_unit(array, name, rows)
+        if isinstance(feature, Timestamp):
+            self.unit = self.unit or reading.time_unit(array, name, rows)
             return
-        is_number = isinstance(feature, schema_lib.Numerical)
+        is_number = isinstance(feature, Numerical)
         kind = "float" if is_number else "category"
-        if _columns.is_null(array):
+        if reading.is_null(array):
             return
-        column = _columns.read(array, name, kind, depth, rows)
+        column = reading.read(array, name, kind, depth, rows)
         if column.missing.all():  # Empty strings.
             return
         self.update(column, f"Column `{name}`", rows)
@@ -118,9 +120,9 @@ class _Learner:
     def update(self, column, where, rows):
         if self.is_idle:
             return
-        if isinstance(self.feature, schema_lib.Numerical):
+        if isinstance(self.feature, Numerical):
             name = self.feature.name
-            _columns.check_finite(column, name, rows)
+            reading.check_finite(column, name, rows)
             return self._update_moments(column.values)
         if not len(column.values):
             return
@@ -158,9 +160,9 @@ class _Learner:
         if self.is_idle:
             return feature
         name = feature.name
-        if isinstance(feature, schema_lib.Timestamp):
+        if isinstance(feature, Timestamp):
             return dataclasses.replace(feature, unit=self.unit)
-        if isinstance(feature, schema_lib.Numerical):
+        if isinstance(feature, Numerical):
             if not self.count:
                 raise ValueError(
                     f"Column `{name}` must have at least one number to learn "
