@@ -301,7 +301,7 @@ class Encoder:
         root = self.schema.categorical(feature.name)
         bucket = "bucket" in (feature.unknown, root.unknown)
         values = column.values
-        if root.vocabulary != "identity" or bucket or not len(values):
+        if root.vocabulary.kind != "identity" or bucket or not len(values):
             return
         # Missing values are the smallest integer.
         if values.max() < root.num_values and values.min() >= 0:

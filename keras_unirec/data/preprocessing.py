@@ -74,10 +74,10 @@ class Preprocessing(tf.Module):
         known = tf.not_equal(
             values, reading.MISSING_STRING if is_string else reading.MISSING
         )
-        if root.vocabulary == "lookup":
+        if root.vocabulary.kind == "lookup":
             # Unseen values are at -1, which becomes 1.
             index = self._vocabularies[root.name].lookup(values)
-        elif root.vocabulary == "identity":
+        elif root.vocabulary.kind == "identity":
             known = (values >= 0) & (values < root.num_values)
             index = values
         elif is_string:

@@ -15,3 +15,6 @@ from keras_unirec.schema.numerical import Numerical as Numerical
 from keras_unirec.schema.schema import Schema as Schema
 from keras_unirec.schema.sequence import Sequence as Sequence
 from keras_unirec.schema.timestamp import Timestamp as Timestamp
+from keras_unirec.schema.vocabulary import Hash as Hash
+from keras_unirec.schema.vocabulary import Identity as Identity
+from keras_unirec.schema.vocabulary import Lookup as Lookup

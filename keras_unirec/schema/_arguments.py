@@ -17,11 +17,17 @@ def check_name(name, argument):
         )
 
 
+def _part(config):
+    """Names a part of a schema: `Categorical('tab')`, or `Hash`."""
+    kind, name = type(config).__name__, getattr(config, "name", None)
+    return f"`{kind}`" if name is None else f"`{kind}({name!r})`"
+
+
 def check_choice(config, argument, choices):
     value = getattr(config, argument)
     if value not in choices:
         raise ValueError(
-            f"`{argument}` of `{type(config).__name__}({config.name!r})` must "
+            f"`{argument}` of {_part(config)} must "
             f"be one of {list(choices)}. Received: {argument}={value!r}"
         )
 
@@ -36,7 +42,7 @@ def check_positive(config, argument, required=False):
         or value < 1
     ):
         raise ValueError(
-            f"`{argument}` of `{type(config).__name__}({config.name!r})` must "
+            f"`{argument}` of {_part(config)} must "
             f"be a positive integer. Received: {argument}={value!r}"
         )
     object.__setattr__(config, argument, int(value))
@@ -46,7 +52,7 @@ def check_number(config, argument):
     value = getattr(config, argument)
     if not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
         raise ValueError(
-            f"`{argument}` of `{type(config).__name__}({config.name!r})` must "
+            f"`{argument}` of {_part(config)} must "
             f"be a finite number. Received: {argument}={value!r}"
         )
     object.__setattr__(config, argument, float(value))

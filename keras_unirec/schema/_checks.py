@@ -165,21 +165,26 @@ def _check_sharing(schema):
                 f"{where} must name the feature that owns the embedding, "
                 f"{root.share_with!r}. Received: share_with={target!r}"
             )
-        defaults = {"vocabulary": "identity"}
-        for argument in (
-            "num_values",
-            "embedding_dim",
-            "vocabulary",
-            "dtype",
-        ):
-            value = getattr(feature, argument)
-            shared = getattr(root, argument)
-            if value != defaults.get(argument) and value != shared:
+        for argument in ("num_values", "embedding_dim", "vocabulary"):
+            value, shared = getattr(feature, argument), getattr(root, argument)
+            if argument == "vocabulary":
+                fits = _agrees(value, shared)
+            else:
+                fits = value in (None, shared)
+            if not fits:
                 raise ValueError(
                     f"`{argument}` of `Categorical({feature.name!r})` must "
                     f"be that of share_with={target!r}, {shared!r}, or be "
                     f"left out. Received: {argument}={value!r}"
                 )
+
+
+def _agrees(vocabulary, shared):
+    """Whether a vocabulary says nothing else than the one it shares."""
+    if vocabulary.kind != shared.kind:
+        return vocabulary.kind == "identity"  # The default.
+    given = vocabulary.sized(None).arguments()
+    return all(getattr(shared, name) == value for name, value in given.items())
 
 
 def _check_tables(schema):
@@ -196,16 +201,15 @@ def _check_tables(schema):
 def _check_ids(schema, where, table, name, feature):
     root = schema.categorical(feature.name)
     column, keys = table.data[name], table.data[table.key]
-    dtype = "int64" if root.vocabulary == "identity" else root.dtype
     kinds = {"int64": "int", "string": "string", None: column.kind}
-    if column.kind != kinds[dtype] and len(column.values):
+    if column.kind != kinds[root.dtype] and len(column.values):
         raise ValueError(
-            f"{where} must hold values of dtype {dtype!r}, those of "
+            f"{where} must hold values of dtype {root.dtype!r}, those of "
             f"`Categorical({root.name!r})`. "
             f"Received: {column.value(0)!r}"
         )
     bucket = "bucket" in (feature.unknown, root.unknown)
-    if root.vocabulary != "identity" or bucket:
+    if root.vocabulary.kind != "identity" or bucket:
         return
     bad = (column.values < 0) | (column.values >= root.num_values)
     bad &= ~column.missing

@@ -40,6 +40,11 @@ class Config:
     def from_config(cls, config):
         return _from_json({"type": cls.__name__, **config})
 
+    @classmethod
+    def unflatten(cls, config):
+        """Returns a config with a key per argument, if `get_config` did not."""
+        return config
+
     def __eq__(self, other):
         if type(self) is not type(other):
             return NotImplemented
@@ -103,6 +108,7 @@ def _from_json(value):
             f"`config` must be the configuration of one of {list(_CLASSES)}. "
             f"Received: type={name!r}"
         )
+    config = _CLASSES[name].unflatten(config)
     known = {field.name for field in dataclasses.fields(_CLASSES[name])}
     unknown = set(config) - known
     if unknown:

@@ -42,9 +42,11 @@ def _vocabulary(schema, feature):
     """What is known of the values of a feature."""
     if isinstance(feature, Categorical):
         root = schema.categorical(feature.name)
-        text = root.vocabulary
+        text = root.vocabulary.kind
         if root.num_values is not None:
             text += f" {root.num_values:,}"
+        if getattr(root.vocabulary, "min_count", 1) > 1:
+            text += f" (min_count {root.vocabulary.min_count})"
         if root.name != feature.name:
             text += f" (shares {root.name})"
         return text

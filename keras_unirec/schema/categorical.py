@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import numpy as np
-
 from keras_unirec.schema._arguments import check_choice
 from keras_unirec.schema._arguments import check_name
 from keras_unirec.schema._arguments import check_positive
@@ -11,8 +9,12 @@ from keras_unirec.schema._arguments import short
 from keras_unirec.schema._config import Config
 from keras_unirec.schema._feature import Feature
 from keras_unirec.schema._feature import Table
+from keras_unirec.schema.vocabulary import VOCABULARIES
+from keras_unirec.schema.vocabulary import Hash
+from keras_unirec.schema.vocabulary import Identity
+from keras_unirec.schema.vocabulary import Lookup
 
-_VOCABULARIES = ("identity", "hash", "lookup")
+_LEARNED = ("dtype", "values")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -25,12 +27,14 @@ class Categorical(Feature, Config):
     Args:
         name: string. The column.
         num_values: int. With `"identity"`, raw values are `0..num_values-1`;
-            with `"hash"`, the number of buckets. Learned with `"lookup"`.
+            with `"hash"`, the number of buckets. Left out with `"lookup"`,
+            which learns it, and where the vocabulary is a part that says it.
         embedding_dim: int. Defaults to `None`, which chooses the multiple of 4
             nearest to `2 * num_values ** (1 / 3)`, between 4 and 64.
-        vocabulary: string. `"identity"` takes integers as they are, `"hash"`
-            hashes any integers or strings, `"lookup"` numbers the values that
-            `Schema.adapt` sees in the training data; others become unknown.
+        vocabulary: `Identity`, `Hash` or `Lookup`, or its name. `"identity"`
+            takes integers as they are, `"hash"` hashes any integers or
+            strings, `"lookup"` numbers the values that `Schema.adapt` sees in
+            the training data; others become unknown.
         share_with: string. Another categorical whose vocabulary and embedding
             this one uses. It learns its vocabulary from the columns of both.
         table: `ItemTable`. Side information that is joined to this column,
@@ -42,133 +46,162 @@ class Categorical(Feature, Config):
         unknown: string. What an integer outside of an identity vocabulary is
             in training and evaluation: an `"error"`, or the unknown id
             (`"bucket"`). In serving it is always the unknown id.
-        dtype: string, `"int64"` or `"string"`. Learned.
-        values: array. The vocabulary of `"lookup"`, learned.
+
+    Example:
+    ```python
+    Categorical("tab", num_values=16)
+    Categorical("query", vocabulary=keras_unirec.Hash(100_000))
+    Categorical("author_id", vocabulary=keras_unirec.Lookup(min_count=5))
+    ```
     """
 
     name: str
     num_values: int | None = None
     embedding_dim: int | None = None
-    vocabulary: str = "identity"
+    vocabulary: Identity | Hash | Lookup | str = "identity"
     share_with: str | None = None
     table: Table | None = None
     max_length: int | None = None
     pooling: str = "mean"
     unknown: str = "error"
-    dtype: str | None = None
-    values: np.ndarray | None = None
 
     def __post_init__(self):
         check_name(self.name, "name")
         for argument in ("num_values", "embedding_dim", "max_length"):
             check_positive(self, argument)
-        check_choice(self, "vocabulary", _VOCABULARIES)
+        self._set_vocabulary()
         check_choice(self, "pooling", ("mean", "sum"))
         check_choice(self, "unknown", ("error", "bucket"))
-        check_choice(self, "dtype", (None, "int64", "string"))
         if self.share_with is not None:
-            check_name(self.share_with, "share_with")
-            for argument in ("table", "values"):
-                if getattr(self, argument) is not None:
-                    raise ValueError(
-                        f"`{argument}` of `Categorical({self.name!r})` must "
-                        f"be left out: it is that of "
-                        f"share_with={self.share_with!r}. Received: "
-                        f"{argument}={short(getattr(self, argument))}"
-                    )
-            if self.share_with == self.name:
-                raise ValueError(
-                    f"`share_with` of `Categorical({self.name!r})` must name "
-                    f"another feature. Received: {self.share_with!r}"
-                )
-        elif self.vocabulary == "lookup":
-            self._set_values()
-        elif self.num_values is None:
+            self._check_sharing()
+        elif self.num_values is None and self.vocabulary.kind != "lookup":
             raise ValueError(
                 f"`num_values` of `Categorical({self.name!r})` must be the "
-                f"number of {self.vocabulary} values. Received: None (leave "
-                "it out only with vocabulary='lookup' or share_with)"
-            )
-        elif self.values is not None:
-            raise ValueError(
-                f"`values` of `Categorical({self.name!r})` must be left out "
-                f"unless vocabulary='lookup'. Received: "
-                f"vocabulary={self.vocabulary!r}"
-            )
-        if self.vocabulary == "identity" and self.dtype == "string":
-            raise ValueError(
-                f"`dtype` of `Categorical({self.name!r})` must be 'int64' with "
-                "vocabulary='identity'; strings need 'hash' or 'lookup'. "
-                "Received: dtype='string'"
+                f"number of {self.vocabulary.kind} values. Received: None "
+                "(leave it out only with vocabulary='lookup' or share_with)"
             )
         if self.table is not None:
-            if not isinstance(self.table, Table):
-                raise ValueError(
-                    f"`table` of `Categorical({self.name!r})` must be an "
-                    f"`ItemTable`. Received: {type(self.table).__name__}"
-                )
-            if self.vocabulary == "hash":
-                raise ValueError(
-                    f"`vocabulary` of `Categorical({self.name!r})` must be "
-                    "'identity' or 'lookup' to carry an `ItemTable`: two keys "
-                    "may hash to one bucket. Received: vocabulary='hash'"
-                )
-            if self.max_length is not None:
-                raise ValueError(
-                    f"`max_length` of `Categorical({self.name!r})` must be "
-                    "None to carry an `ItemTable`: a table is joined to one "
-                    f"value. Received: max_length={self.max_length}"
-                )
+            self._check_table()
+
+    @property
+    def dtype(self):
+        """`"int64"` or `"string"`, `None` until it is learned."""
+        return self.vocabulary.dtype
+
+    @property
+    def values(self):
+        """The vocabulary of a lookup, sorted, `None` until it is learned."""
+        return self.vocabulary.values
 
     @property
     def unlearned(self):
-        if self.share_with:
-            return None
-        if self.vocabulary == "lookup" and self.values is None:
-            return "values"
-        if self.vocabulary == "hash" and self.dtype is None:
-            return "dtype"
-        return None
+        return None if self.share_with else self.vocabulary.unlearned
 
-    def _set_values(self):
-        if self.values is None:
-            if self.num_values is not None:
-                raise ValueError(
-                    f"`num_values` of `Categorical({self.name!r})` must be "
-                    "None with vocabulary='lookup': `adapt` learns the values."
-                    f" Received: num_values={self.num_values}"
-                )
-            return
-        values = np.asarray(self.values)
-        strings = values.dtype.kind not in "iub"
-        if strings:
-            values = values.astype(object)
-            if not all(isinstance(value, str) for value in values):
-                raise ValueError(
-                    f"`values` of `Categorical({self.name!r})` must hold "
-                    f"integers or strings. Received: {short(values)}"
-                )
+    def arguments(self):
+        """One spelling of equal features: a name wherever that says it all."""
+        arguments = super().arguments()
+        kind = self.vocabulary.kind
+        if self.vocabulary.sized(None).arguments():
+            part = self.vocabulary.sized(self.num_values)
+            arguments["vocabulary"] = part
+            if part.num_values == self.num_values:
+                arguments.pop("num_values", None)
+        elif kind == "identity":
+            del arguments["vocabulary"]
         else:
-            values = values.astype("int64")
-        values = np.sort(values)
-        if values.ndim != 1 or (values[1:] == values[:-1]).any():
+            arguments["vocabulary"] = kind
+        return arguments
+
+    def get_config(self):
+        """A flat config, where a name says all but what was learned.
+
+        So it was before vocabularies were parts, and the identity of saved
+        weights is made of it.
+        """
+        config = super().get_config()
+        part = config.get("vocabulary")
+        if isinstance(part, dict):
+            for argument in _LEARNED:
+                if argument in part:
+                    config[argument] = part.pop(argument)
+            part.pop("num_values", None)
+            if self.num_values is not None:
+                config["num_values"] = self.num_values
+            if part.keys() == {"type"}:
+                config["vocabulary"] = self.vocabulary.kind
+        return config
+
+    @classmethod
+    def unflatten(cls, config):
+        config = dict(config)
+        part = config.get("vocabulary", "identity")
+        if part == "identity":
+            if "share_with" in config or config.get("dtype") == "int64":
+                config.pop("dtype", None)  # It goes without saying.
+            return config
+        if isinstance(part, str) and part in VOCABULARIES:
+            part = {"type": VOCABULARIES[part].__name__}
+        if isinstance(part, dict):
+            learned = {a: config.pop(a) for a in _LEARNED if a in config}
+            config["vocabulary"] = {**part, **learned}
+        return config
+
+    def _set_vocabulary(self):
+        part = self.vocabulary
+        if isinstance(part, str) and part in VOCABULARIES:
+            part = VOCABULARIES[part]()
+            object.__setattr__(self, "vocabulary", part)
+        if not isinstance(part, tuple(VOCABULARIES.values())):
             raise ValueError(
-                f"`values` of `Categorical({self.name!r})` must be a flat "
-                f"array without duplicates. Received: {short(values)}"
+                f"`vocabulary` of `Categorical({self.name!r})` must be one of "
+                f"{list(VOCABULARIES)}, or an `Identity`, a `Hash` or a "
+                f"`Lookup`. Received: vocabulary={part!r}"
             )
-        dtype = "string" if strings else "int64"
-        if self.dtype is not None and len(values) and self.dtype != dtype:
+        if self.num_values is None or part.num_values == self.num_values:
+            object.__setattr__(self, "num_values", part.num_values)
+        elif part.num_values is not None:
             raise ValueError(
-                f"`values` of `Categorical({self.name!r})` must be of "
-                f"dtype={self.dtype!r}. Received: {short(values)}"
-            )
-        if self.num_values not in (None, max(len(values), 1)):
-            raise ValueError(
-                f"`num_values` of `Categorical({self.name!r})` must be the "
-                f"number of `values`, {len(values)}. "
+                f"`num_values` of `Categorical({self.name!r})` must be left "
+                f"out, or be the {part.num_values} of its vocabulary. "
                 f"Received: num_values={self.num_values}"
             )
-        object.__setattr__(self, "values", values)
-        object.__setattr__(self, "dtype", self.dtype or dtype)
-        # A column without any value still has a table of one row to look at.
-        object.__setattr__(self, "num_values", max(len(values), 1))
+        elif part.kind == "lookup" and self.share_with is None:
+            raise ValueError(
+                f"`num_values` of `Categorical({self.name!r})` must be None "
+                "with vocabulary='lookup': `adapt` learns the values. "
+                f"Received: num_values={self.num_values}"
+            )
+
+    def _check_sharing(self):
+        check_name(self.share_with, "share_with")
+        for argument in ("table", "values"):
+            if getattr(self, argument) is not None:
+                raise ValueError(
+                    f"`{argument}` of `Categorical({self.name!r})` must be "
+                    f"left out: it is that of share_with={self.share_with!r}. "
+                    f"Received: {argument}={short(getattr(self, argument))}"
+                )
+        if self.share_with == self.name:
+            raise ValueError(
+                f"`share_with` of `Categorical({self.name!r})` must name "
+                f"another feature. Received: {self.share_with!r}"
+            )
+
+    def _check_table(self):
+        if not isinstance(self.table, Table):
+            raise ValueError(
+                f"`table` of `Categorical({self.name!r})` must be an "
+                f"`ItemTable`. Received: {type(self.table).__name__}"
+            )
+        if self.vocabulary.kind == "hash":
+            raise ValueError(
+                f"`vocabulary` of `Categorical({self.name!r})` must be "
+                "'identity' or 'lookup' to carry an `ItemTable`: two keys "
+                "may hash to one bucket. Received: vocabulary='hash'"
+            )
+        if self.max_length is not None:
+            raise ValueError(
+                f"`max_length` of `Categorical({self.name!r})` must be "
+                "None to carry an `ItemTable`: a table is joined to one "
+                f"value. Received: max_length={self.max_length}"
+            )

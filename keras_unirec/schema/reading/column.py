@@ -63,12 +63,15 @@ class Column:
             self, values=self.values[rows], offsets=tuple(offsets)
         )
 
-    def unique(self):
-        """Returns the distinct values that are not missing, sorted."""
-        found = np.unique(self.values[~self.missing])
+    def counts(self):
+        """Returns the distinct values that are not missing, and their counts.
+
+        In the order in which they occur.
+        """
+        codes, found = pd.factorize(self.values[~self.missing])
         if self.kind == "string":
-            found = np.array(sorted(self.dictionary[found]), dtype=object)
-        return found
+            found = self.dictionary[found]
+        return found, np.bincount(codes, minlength=len(found))
 
     def strings(self):
         """Returns the flat strings, `MISSING_STRING` where missing."""
