@@ -49,9 +49,11 @@ class Categorical(Feature, Config):
 
     Example:
     ```python
-    Categorical("tab", num_values=16)
-    Categorical("query", vocabulary=keras_unirec.Hash(100_000))
-    Categorical("author_id", vocabulary=keras_unirec.Lookup(min_count=5))
+    import keras_unirec as ku
+
+    ku.Categorical("tab", num_values=16)
+    ku.Categorical("query", vocabulary=ku.Hash(100_000))
+    ku.Categorical("author_id", vocabulary=ku.Lookup(min_count=5))
     ```
     """
 
