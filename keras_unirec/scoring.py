@@ -8,10 +8,10 @@ import keras
 import numpy as np
 import pandas as pd
 
-from keras_unirec import _parquet
 from keras_unirec import data as data_lib
 from keras_unirec import metrics as metric_lib
 from keras_unirec.metrics.log_loss import sigmoid
+from keras_unirec.schema import reading
 
 _METRICS = (
     "auc",
@@ -357,7 +357,7 @@ def _without_absent_ids(schema, data):
     if isinstance(data, pd.DataFrame):
         present = {str(name) for name in data.columns}
     else:
-        files = _parquet.open_files(data, ())
+        files = reading.open_files(data, ())
         names = [f.metadata.schema.to_arrow_schema().names for f in files]
         present = set().union(*names)
     absent = {

@@ -71,8 +71,11 @@ def test_layers_and_applications_do_without_tensorflow(module):
     "name",
     [
         "Categorical",
+        "Hash",
+        "Identity",
         "ItemTable",
         "Label",
+        "Lookup",
         "Numerical",
         "Schema",
         "Sequence",

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from keras_unirec import _columns
 from keras_unirec import schema as schema_lib
 from keras_unirec.data import preprocessing as preprocessing_lib
 from keras_unirec.layers._checks import check_bools
+from keras_unirec.schema import reading
 
 GROUP_ID = "__group_id__"
 REQUEST_ID = "__request_id__"
@@ -32,9 +32,9 @@ class Events:
         return np.diff(self.offsets)
 
     def take(self, rows):
-        index, lengths = _columns.positions(self.offsets, rows)
+        index, lengths = reading.positions(self.offsets, rows)
         values = {key: value[index] for key, value in self.values.items()}
-        return Events(_columns.to_offsets(lengths), values)
+        return Events(reading.to_offsets(lengths), values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +55,13 @@ class Chunk:
         return len(self.offsets) - 1
 
     def take(self, requests):
-        candidates, sizes = _columns.positions(self.offsets, requests)
+        candidates, sizes = reading.positions(self.offsets, requests)
         return Chunk(
             {key: value[requests] for key, value in self.user.items()},
             {name: e.take(requests) for name, e in self.sequences.items()},
             {key: value[candidates] for key, value in self.item.items()},
             {key: value[candidates] for key, value in self.labels.items()},
-            _columns.to_offsets(sizes),
+            reading.to_offsets(sizes),
         )
 
 
@@ -76,7 +76,7 @@ def concatenate(chunks):
         }
 
     def join_offsets(parts):
-        return _columns.to_offsets(np.concatenate([np.diff(p) for p in parts]))
+        return reading.to_offsets(np.concatenate([np.diff(p) for p in parts]))
 
     sequences = {}
     for name in chunks[0].sequences:
@@ -161,7 +161,7 @@ class Encoder:
             if isinstance(feature, schema_lib.Timestamp)
         }
         return {
-            name: _columns.read(
+            name: reading.read(
                 arrays[name], name, kind, depth, rows, units.get(name)
             )
             for name, (kind, depth) in self._kinds.items()
@@ -174,7 +174,7 @@ class Encoder:
         for feature, _, _ in schema.feature_columns():
             column = columns[feature.name]
             if isinstance(feature, schema_lib.Numerical):
-                _columns.check_finite(column, feature.name, rows)
+                reading.check_finite(column, feature.name, rows)
             elif isinstance(feature, schema_lib.Categorical):
                 self._check_range(feature, column, rows)
         self.check_shapes(columns, rows)
@@ -279,7 +279,7 @@ class Encoder:
         index = None
         if order is not None or (kept < lengths).any():
             starts = first.offsets[0][1:] - kept
-            index = np.repeat(starts - _columns.to_offsets(kept)[:-1], kept)
+            index = np.repeat(starts - reading.to_offsets(kept)[:-1], kept)
             index += np.arange(kept.sum())
             if order is not None:
                 index = order[index]
@@ -295,13 +295,13 @@ class Encoder:
                 ).numpy()
             else:
                 values[feature.name] = self._values(feature, events)
-        return Events(_columns.to_offsets(kept), values)
+        return Events(reading.to_offsets(kept), values)
 
     def _check_range(self, feature, column, rows):
         root = self.schema.categorical(feature.name)
         bucket = "bucket" in (feature.unknown, root.unknown)
         values = column.values
-        if root.vocabulary != "identity" or bucket or not len(values):
+        if root.vocabulary.kind != "identity" or bucket or not len(values):
             return
         # Missing values are the smallest integer.
         if values.max() < root.num_values and values.min() >= 0:
@@ -467,7 +467,7 @@ def stable_ids(column):
     if column.kind != "string":
         return column.values
     hashes = pd.util.hash_array(column.dictionary, categorize=False)
-    return np.append(hashes.view("int64"), _columns.MISSING)[column.values]
+    return np.append(hashes.view("int64"), reading.MISSING)[column.values]
 
 
 def _first_difference(column, first):
@@ -479,8 +479,8 @@ def _first_difference(column, first):
         if bad.any():
             outer = dataclasses.replace(column, offsets=column.offsets[:level])
             return outer.row_of(int(rows[np.argmax(bad)]))
-        rows, _ = _columns.positions(offsets, rows)
-        first, _ = _columns.positions(offsets, first)
+        rows, _ = reading.positions(offsets, rows)
+        first, _ = reading.positions(offsets, first)
     values, others = column.values[rows], column.values[first]
     bad = values != others
     if column.kind == "float":
@@ -494,12 +494,12 @@ def _short(value):
 
 
 def _to_seconds(column, timestamp):
-    return column.values // _columns.UNITS_PER_SECOND[timestamp.unit]
+    return column.values // reading.UNITS_PER_SECOND[timestamp.unit]
 
 
 def _guess(value):
     """Names the unit in which a time would be between 1980 and 2100."""
-    for unit, factor in _columns.UNITS_PER_SECOND.items():
+    for unit, factor in reading.UNITS_PER_SECOND.items():
         if 3e8 * factor <= value <= 4.2e9 * factor:
             return f" (the values look like {unit!r})"
     return ""

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from keras_unirec import _columns
 from keras_unirec.layers._checks import check_bools
 from keras_unirec.layers._checks import check_integers
+from keras_unirec.schema import reading
 
 _CHUNK_ROWS = 131_072
 
@@ -100,7 +100,7 @@ def from_pandas(
         candidate_buckets,
         weighting,
     )
-    _columns.check_frame(df, encoder.columns)
+    reading.check_frame(df, encoder.columns)
     if requests:
         df, ends = _by_request(df, schema)
         sizes = np.diff(ends, prepend=0)
@@ -116,9 +116,9 @@ def from_pandas(
         found = np.searchsorted(ends, start + _CHUNK_ROWS, side="right") - 1
         first = np.searchsorted(ends, start, side="right")
         stop = int(ends[max(found, first)])
-        rows = _columns.Rows(df.index, start)
+        rows = reading.Rows(df.index, start)
         arrays = {
-            name: _columns.from_frame(df, name, start, stop)
+            name: reading.from_frame(df, name, start, stop)
             for name in encoder.columns
         }
         columns = encoder.read(arrays, rows)
@@ -180,7 +180,7 @@ def _by_request(df, schema):
         row = int(np.argmax(codes < 0))
         raise ValueError(
             f"Column `{name}` must hold the request of each row. Received: a "
-            f"missing value in {_columns.row_of_index(df.index, row)}"
+            f"missing value in {reading.row_of_index(df.index, row)}"
         )
     order = np.argsort(codes, kind="stable")
     if not np.array_equal(order, np.arange(len(df))):

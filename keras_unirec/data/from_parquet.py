@@ -5,11 +5,10 @@ import itertools
 
 import numpy as np
 
-from keras_unirec import _columns
-from keras_unirec import _parquet
 from keras_unirec.layers._checks import check_bools
 from keras_unirec.layers._checks import check_integers
 from keras_unirec.layers._checks import check_positive_integers
+from keras_unirec.schema import reading
 
 _CHUNK_ROWS = 32_768
 # Smaller row groups are joined before they are encoded: each call costs time.
@@ -101,7 +100,7 @@ def from_parquet(
         candidate_buckets,
         weighting,
     )
-    stream = _Stream(_parquet.open_files(paths, encoder.columns), encoder)
+    stream = _Stream(reading.open_files(paths, encoder.columns), encoder)
     if requests:
         batcher.check_largest(
             stream.largest_size, lambda: stream.request(stream.largest)[0]
@@ -193,7 +192,7 @@ class _Stream:
         for unit in units:
             left = None
             for file, group in unit:
-                for arrays, rows in _parquet.read_group(
+                for arrays, rows in reading.read_group(
                     file, group, self.encoder.columns, _CHUNK_ROWS
                 ):
                     columns = self.encoder.read(arrays, rows)
@@ -259,10 +258,8 @@ class _Stream:
         name = self.encoder.schema.request_id
         last = None
         for place in self.groups:
-            for arrays, rows in _parquet.read_group(
-                *place, [name], _CHUNK_ROWS
-            ):
-                column = _columns.read(arrays[name], name, "category", 0, rows)
+            for arrays, rows in reading.read_group(*place, [name], _CHUNK_ROWS):
+                column = reading.read(arrays[name], name, "category", 0, rows)
                 _encoding.check_request_ids(column, name, rows)
                 starts = _encoding.request_offsets(column)[:-1]
                 ids = _encoding.stable_ids(column)
@@ -291,11 +288,11 @@ def _num_rows(columns):
 def _join(parts):
     """Joins pairs of (dict of `Column`, rows) into one."""
     columns = {
-        name: _columns.concatenate([part[name] for part, _ in parts])
+        name: reading.concatenate([part[name] for part, _ in parts])
         for name in parts[0][0]
     }
     rows = [(_num_rows(part), rows) for part, rows in parts]
-    return columns, _columns.JoinedRows(rows)
+    return columns, reading.JoinedRows(rows)
 
 
 def _pools(chunks, batcher, shuffle_buffer, rng):

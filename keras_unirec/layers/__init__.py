@@ -26,6 +26,8 @@ from keras_unirec.layers.history import HistoryMean as HistoryMean
 from keras_unirec.layers.history import Longer as Longer
 from keras_unirec.layers.history import TokenMerge as TokenMerge
 from keras_unirec.layers.history import TransformerEncoder as TransformerEncoder
+from keras_unirec.layers.interaction import DCN as DCN
+from keras_unirec.layers.interaction import OneTransBlock as OneTransBlock
 from keras_unirec.layers.mixing import (
     DecoupledHeadMixing as DecoupledHeadMixing,
 )
@@ -40,10 +42,12 @@ from keras_unirec.layers.mixing import TokenSelfAttention as TokenSelfAttention
 from keras_unirec.layers.mixing import UniMixerBlock as UniMixerBlock
 from keras_unirec.layers.mixing import UniMixing as UniMixing
 from keras_unirec.layers.mixing import UniMixingLite as UniMixingLite
+from keras_unirec.layers.readers import DIN as DIN
 from keras_unirec.layers.readers import DecodingReader as DecodingReader
 from keras_unirec.layers.readers import HeadCrossAttention as HeadCrossAttention
 from keras_unirec.layers.readers import HeadKeyValue as HeadKeyValue
 from keras_unirec.layers.readers import HistoryMap as HistoryMap
+from keras_unirec.layers.readers import LocalActivation as LocalActivation
 from keras_unirec.layers.readers import MeanReader as MeanReader
 from keras_unirec.layers.readers import QueryDecoding as QueryDecoding
 from keras_unirec.layers.readers import TargetAttention as TargetAttention
@@ -53,4 +57,5 @@ from keras_unirec.layers.residual import PreNorm as PreNorm
 from keras_unirec.layers.residual import SiameseNorm as SiameseNorm
 from keras_unirec.layers.tokens import BesideCandidates as BesideCandidates
 from keras_unirec.layers.tokens import FeatureTokenizer as FeatureTokenizer
+from keras_unirec.layers.tokens import ProjectedTokenizer as ProjectedTokenizer
 from keras_unirec.layers.tokens import QueryGeneration as QueryGeneration

@@ -219,7 +219,7 @@ class Training:
     def _added_losses(self):
         """What layers gave to `add_loss`, and what regularizers add."""
         losses = self.losses
-        count = len(losses) - len(self._get_weight_regularization_losses())
+        count = len(losses) - len(self._get_regularization_losses())
         return losses[:count], losses[count:]
 
     def compute_loss(

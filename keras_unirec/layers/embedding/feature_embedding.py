@@ -1,7 +1,6 @@
 import keras
 from keras import ops
 
-from keras_unirec._names import ascii_name
 from keras_unirec.layers.embedding._columns import Columns
 from keras_unirec.layers.embedding._columns import History
 from keras_unirec.layers.embedding._columns import column
@@ -11,6 +10,7 @@ from keras_unirec.layers.embedding.length_mask import LengthMask
 from keras_unirec.layers.embedding.row_embedding import RowEmbedding
 from keras_unirec.layers.embedding.time_gap_bucket import TimeGapBucket
 from keras_unirec.schema import GAP_BOUNDARIES
+from keras_unirec.schema.names import ascii_name
 
 
 class FeatureEmbedding:

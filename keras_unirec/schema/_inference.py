@@ -7,8 +7,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from keras_unirec import _columns
-from keras_unirec import schema as schema_lib
+from keras_unirec.schema import reading
+from keras_unirec.schema.categorical import Categorical
+from keras_unirec.schema.label import Label
+from keras_unirec.schema.numerical import Numerical
+from keras_unirec.schema.sequence import Sequence
+from keras_unirec.schema.timestamp import Timestamp
 
 _LABEL = re.compile(
     r"^(is_)?(label|target|clicks?|clicked|likes?|liked|follow|followed|"
@@ -42,19 +46,23 @@ _MAX_CATEGORIES = 1_000
 _UNIQUE, _UNIQUE_ROWS = 0.9, 50
 
 
-def infer(df, request_id=None):
-    _columns.check_frame(df, () if request_id is None else (request_id,))
+def propose(df, request_id=None):
+    """Returns the arguments of a `Schema` of a frame, and the doubts.
+
+    The doubts are lines for `warn`.
+    """
+    reading.check_frame(df, () if request_id is None else (request_id,))
     names = [str(name) for name in df.columns]
-    arrays = {name: _columns.from_frame(df, name) for name in names}
+    arrays = {name: reading.from_frame(df, name) for name in names}
     doubts = {}
     for name in names:
-        if _columns.is_null(arrays[name]):
+        if reading.is_null(arrays[name]):
             doubts[name] = "no values; left out"
             del arrays[name]
     if request_id is None:
         found = filter(_REQUEST.match, arrays)
         request_id = next(
-            (n for n in found if not _columns.is_list(arrays[n].type)), None
+            (n for n in found if not reading.is_list(arrays[n].type)), None
         )
     firsts = _first_rows(df, request_id)
     sides = {"user": [], "context": [], "item": []}
@@ -62,17 +70,17 @@ def infer(df, request_id=None):
     for name, array in arrays.items():
         if name == request_id:
             continue
-        if _columns.is_list(array.type):
+        if reading.is_list(array.type):
             if _varies(name, array, firsts) and _is_multi_valued(array):
                 sides["item"].append(_multi_valued(name, array))
             else:
                 lists.append(name)
         elif _LABEL.match(name) and _is_binary(array):
-            labels.append(schema_lib.Label(name))
+            labels.append(Label(name))
         elif (unit := _time_unit(name, array)) is not False:
             # Only one column can be the time of the request: the first.
             if timestamp is None:
-                timestamp = schema_lib.Timestamp(name, unit=unit)
+                timestamp = Timestamp(name, unit=unit)
             else:
                 doubts[name] = f"a time besides `{timestamp.name}`; left out"
         else:
@@ -85,42 +93,39 @@ def infer(df, request_id=None):
         feature.name
         for side in sides.values()
         for feature in side
-        if isinstance(feature, schema_lib.Categorical)
-        and feature.max_length is None
+        if isinstance(feature, Categorical) and feature.max_length is None
     ]
     sequences = _sequences(arrays, lists, scalars, timestamp)
     found = {f.name: f for sequence in sequences for f in sequence.features}
     for name in lists:
         if name not in found:
             doubts[name] = "a list that cannot be part of a history; left out"
-        elif isinstance(found[name], schema_lib.Categorical):
+        elif isinstance(found[name], Categorical):
             values = _flat(arrays[name]).unique()
             if found[name].share_with is None and len(values) > 2:
                 doubts[name] = (
                     "a list with a vocabulary of its own; give it `share_with` "
                     "if it repeats another column"
                 )
-    schema = schema_lib.Schema(
+    arguments = {
         **sides,
-        sequences=sequences,
-        labels=labels,
-        request_id=request_id,
-        group_id="user_id" if "user_id" in arrays else None,
-        timestamp=timestamp,
-    )
-    _warn(doubts, labels)
-    return schema
-
-
-def _warn(doubts, labels):
-    lines = [f"- `{name}`: {doubt}" for name, doubt in doubts.items()]
+        "sequences": sequences,
+        "labels": labels,
+        "request_id": request_id,
+        "group_id": "user_id" if "user_id" in arrays else None,
+        "timestamp": timestamp,
+    }
+    lines = [f"`{name}`: {doubt}" for name, doubt in doubts.items()]
     if not labels:
-        lines.append("- no column looks like a label")
-    if lines:
-        warnings.warn(
-            "`Schema.infer` guesses; look at\n" + "\n".join(lines),
-            stacklevel=4,
-        )
+        lines.append("no column looks like a label")
+    return arguments, lines
+
+
+def warn(doubts):
+    """Warns the caller of `Schema.infer` of what to look at."""
+    if doubts:
+        lines = "\n".join(f"- {doubt}" for doubt in doubts)
+        warnings.warn(f"`Schema.infer` guesses; look at\n{lines}", stacklevel=3)
 
 
 def _doubt(array, feature):
@@ -135,7 +140,7 @@ def _doubt(array, feature):
         )
     if pa.types.is_floating(value_type):
         return None
-    if not _columns.is_string(value_type) and _is_binary(array):
+    if not reading.is_string(value_type) and _is_binary(array):
         return (
             "0 and 1, taken as an input; make it a label or leave it out if "
             "it is an outcome of the row"
@@ -163,22 +168,22 @@ def _varies(name, array, firsts):
     """Whether a column differs between rows of one request."""
     if firsts is None:
         return False
-    depth = _columns.list_depth(array.type)
+    depth = reading.list_depth(array.type)
     kind = _kind(array)
     if depth > 2 or kind is None:
         return False
-    column = _columns.read(array, name, kind, depth, _columns.Rows())
+    column = reading.read(array, name, kind, depth, reading.Rows())
     return column != column.take(firsts)
 
 
 def _is_multi_valued(array):
-    depth = _columns.list_depth(array.type)
+    depth = reading.list_depth(array.type)
     return depth == 1 and _kind(array) == "category"
 
 
 def _multi_valued(name, array):
     lengths = array.value_lengths().drop_null().to_numpy()
-    return schema_lib.Categorical(
+    return Categorical(
         name, vocabulary="lookup", max_length=max(1, int(lengths.max()))
     )
 
@@ -190,9 +195,9 @@ def _side(name):
 
 
 def _scalar(name, array):
-    if _columns.is_string(_value_type(array)):
-        return schema_lib.Categorical(name, vocabulary="lookup")
-    numbers = _columns.read(array, name, "float", 0, _columns.Rows()).values
+    if reading.is_string(_value_type(array)):
+        return Categorical(name, vocabulary="lookup")
+    numbers = reading.read(array, name, "float", 0, reading.Rows()).values
     numbers = numbers[~np.isnan(numbers)]
     whole = (numbers == np.floor(numbers)).all()
     is_float = pa.types.is_floating(_value_type(array))
@@ -200,19 +205,19 @@ def _scalar(name, array):
     many = len(np.unique(numbers)) > _MAX_CATEGORIES
     is_number = is_float or many or _NUMBER.search(name)
     if not whole or (is_number and not _ID.search(name)):
-        return schema_lib.Numerical(name)
-    return schema_lib.Categorical(name, vocabulary="lookup")
+        return Numerical(name)
+    return Categorical(name, vocabulary="lookup")
 
 
 def _sequences(arrays, lists, scalars, timestamp):
     groups = {}
     for name in lists:
         array = arrays[name]
-        depth = _columns.list_depth(array.type)
+        depth = reading.list_depth(array.type)
         kind = _kind(array)
         if depth > (2 if kind == "category" else 1) or kind is None:
             continue
-        column = _columns.read(array, name, kind, depth, _columns.Rows())
+        column = reading.read(array, name, kind, depth, reading.Rows())
         lengths = column.lengths()
         groups.setdefault(lengths.tobytes(), []).append((name, kind, column))
     sequences = []
@@ -222,17 +227,17 @@ def _sequences(arrays, lists, scalars, timestamp):
             unit = _time_unit(name, arrays[name])
             if unit is not False:
                 if timestamp is not None:
-                    feature = schema_lib.Timestamp(name, unit=unit)
+                    feature = Timestamp(name, unit=unit)
                     sort_by = sort_by or name
                     features.append(feature)
                 continue
             if kind == "float":
-                features.append(schema_lib.Numerical(name))
+                features.append(Numerical(name))
                 continue
             steps = column.lengths(1) if len(column.offsets) == 2 else None
             shared = _shared(name, arrays[name], scalars, arrays)
             features.append(
-                schema_lib.Categorical(
+                Categorical(
                     name,
                     vocabulary="identity" if shared else "lookup",
                     share_with=shared,
@@ -242,7 +247,7 @@ def _sequences(arrays, lists, scalars, timestamp):
         if features:
             lengths = group[0][2].lengths()
             sequences.append(
-                schema_lib.Sequence(
+                Sequence(
                     group[0][0],
                     # Rare long histories are cut: they would pad all others.
                     max(1, int(np.quantile(lengths, 0.95))),
@@ -288,14 +293,14 @@ def _ends_with(words, ending):
 
 
 def _kind(array):
-    """How `_columns.read` reads a column; `None` if it cannot."""
+    """How `reading.read` reads a column; `None` if it cannot."""
     value_type = _value_type(array)
     if pa.types.is_floating(value_type):
         return "float"
     if pa.types.is_timestamp(value_type) or pa.types.is_date(value_type):
         return "time"
     if (
-        _columns.is_string(value_type)
+        reading.is_string(value_type)
         or pa.types.is_integer(value_type)
         or pa.types.is_boolean(value_type)
     ):
@@ -304,12 +309,12 @@ def _kind(array):
 
 
 def _is_string(array):
-    return _columns.is_string(_value_type(array))
+    return reading.is_string(_value_type(array))
 
 
 def _value_type(array):
     arrow_type = array.type
-    while _columns.is_list(arrow_type):
+    while reading.is_list(arrow_type):
         arrow_type = arrow_type.value_type
     if pa.types.is_dictionary(arrow_type):
         arrow_type = arrow_type.value_type
@@ -317,7 +322,7 @@ def _value_type(array):
 
 
 def _flat(array):
-    while _columns.is_list(array.type):
+    while reading.is_list(array.type):
         array = array.flatten()
     return array
 
@@ -330,7 +335,7 @@ def _is_binary(array):
         or pa.types.is_boolean(value_type)
     ):
         return False
-    numbers = _columns.read(array, "", "float", 0, _columns.Rows()).values
+    numbers = reading.read(array, "", "float", 0, reading.Rows()).values
     return bool(np.isin(numbers, (0.0, 1.0)).all())
 
 
@@ -346,7 +351,7 @@ def _time_unit(name, array):
         return False
     # Seconds since 1970 have 9 to 10 digits between 1980 and 2100.
     middle = float(np.median(values))
-    for unit, factor in _columns.UNITS_PER_SECOND.items():
+    for unit, factor in reading.UNITS_PER_SECOND.items():
         if 3e8 * factor <= middle <= 4.2e9 * factor:
             return unit
     return False

@@ -8,7 +8,10 @@ import pathlib
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from keras_unirec import _columns
+from keras_unirec.schema.reading.arrow_types import is_list
+from keras_unirec.schema.reading.arrow_types import is_string
+from keras_unirec.schema.reading.checks import check_columns
+from keras_unirec.schema.reading.rows import Rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +58,7 @@ def open_files(paths, columns):
                 f"File `{path}` must be a complete Parquet file; it is "
                 f"truncated, corrupt or of another format. Received: {error}"
             ) from error
-        _columns.check_columns(schema.names, columns, f"the file {path}")
+        check_columns(schema.names, columns, f"the file {path}")
         for name in columns:
             found = schema.field(name).type
             kind = _kind(found)
@@ -94,7 +97,7 @@ def read_group(file, group, columns, chunk_rows):
             )
             for batch in batches:
                 chunk = {name: batch.column(name) for name in columns}
-                yield chunk, _columns.Rows(start=start, path=file.path)
+                yield chunk, Rows(start=start, path=file.path)
                 start += len(batch)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(
@@ -139,7 +142,7 @@ def _kind(arrow_type):
 
     `None` where a file holds no values, which goes with any type.
     """
-    if _columns.is_list(arrow_type):
+    if is_list(arrow_type):
         inner = _kind(arrow_type.value_type)
         return inner and ("list", inner)
     if pa.types.is_dictionary(arrow_type):
@@ -150,7 +153,7 @@ def _kind(arrow_type):
         return "int"
     if pa.types.is_floating(arrow_type):
         return "float"
-    if _columns.is_string(arrow_type):
+    if is_string(arrow_type):
         return "string"
     if pa.types.is_timestamp(arrow_type) or pa.types.is_date(arrow_type):
         return "time"
