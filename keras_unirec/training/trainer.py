@@ -218,8 +218,9 @@ class Training:
 
     def _added_losses(self):
         """What layers gave to `add_loss`, and what regularizers add."""
-        losses = self.losses
-        count = len(losses) - len(self._get_weight_regularization_losses())
+        losses = self.losses  # Those of regularizers come last.
+        regularized = [v for v in self.trainable_weights if v.regularizer]
+        count = len(losses) - len(regularized)
         return losses[:count], losses[count:]
 
     def compute_loss(
