@@ -6,6 +6,7 @@ from keras_unirec.applications._sizes import token_width
 from keras_unirec.applications.ranking_model import RankingModel
 from keras_unirec.applications.registry import register_model
 from keras_unirec.layers._checks import check_positive_integers
+from keras_unirec.layers.feed_forward._by_name import is_per_token
 from keras_unirec.layers.history._by_name import encode
 
 
@@ -98,9 +99,10 @@ class MixFormer(RankingModel):
         )
         self.num_heads, self.dim, self.num_layers = num_heads, dim, num_layers
         self.events = self.part("events", events, dim=dim, join="concatenate")
-        (width,) = set(
-            self.events.widths([s.name for s in schema.sequences]).values()
-        )
+        width, *_ = self.events.widths(
+            [sequence.name for sequence in schema.sequences]
+        ).values()
+        self.event_dim = width
         # Head i reads the i-th slice of an event, without a map.
         self.literal = width == num_heads * dim
         self.encoders = self.parts(
@@ -110,7 +112,9 @@ class MixFormer(RankingModel):
             ratio=dim / width,
             residual=self.serialized("residual", residual),
         )
-        self.mixers = self.parts("mixer", mixer, ["mixer"] * num_layers)
+        self.mixers = self.parts(
+            "mixer", mixer, ["mixer"] * num_layers, num_heads=num_heads
+        )
         self.residuals = {
             name: self.parts("residual", residual, ["residual"] * num_layers)
             for name in ("query_mixer", "output_fusion")
@@ -133,12 +137,14 @@ class MixFormer(RankingModel):
         )
         self.blocks = self.make_blocks("", self.num_heads)
 
-    def make_blocks(self, prefix, num_heads, **fixed):
+    def make_blocks(self, prefix, num_heads, twins=None, **fixed):
         """The blocks of some of the heads.
 
         Args:
             prefix: str. Begins the names of their layers.
             num_heads: int.
+            twins: None, or the blocks of the other heads: networks that serve
+                all heads are theirs.
             **fixed: Arguments of the reader that are not a choice.
         """
         dim, policy = self.dim, self.dtype_policy
@@ -147,6 +153,7 @@ class MixFormer(RankingModel):
             history_map = layers.HistoryMap(
                 num_heads, dim, dtype=policy, name=f"{prefix}history_map"
             )
+            history_map.build((None, None, self.event_dim))
         readers = self.parts(
             "reader",
             self._choice.reader,
@@ -157,6 +164,11 @@ class MixFormer(RankingModel):
         names = ["feed_forward"] * self.num_layers
         networks = self.parts("feed_forward", self._choice.feed_forward, names)
         fusions = self.parts("fusion", self._choice.fusion, names)
+        for i, twin in enumerate(twins or ()):
+            if not is_per_token(networks[i]):
+                networks[i] = twin.query_mixer.feed_forward
+            if not is_per_token(fusions[i]):
+                fusions[i] = twin.output_fusion.feed_forward
         return [
             Block(
                 layers.QueryMixer(

@@ -11,6 +11,8 @@ from keras_unirec.layers.feed_forward._by_name import FEED_FORWARDS
 from keras_unirec.layers.heads._by_name import READOUTS
 from keras_unirec.layers.heads._by_name import TOWERS
 from keras_unirec.layers.history._by_name import ENCODERS
+from keras_unirec.layers.interaction._by_name import BLOCKS
+from keras_unirec.layers.interaction._by_name import INTERACTIONS
 from keras_unirec.layers.mixing._by_name import MIXERS
 from keras_unirec.layers.readers._by_name import HISTORY_READERS
 from keras_unirec.layers.readers._by_name import READERS
@@ -57,11 +59,13 @@ class Role:
 
 
 ROLES = {
+    "block": Role(BLOCKS),
     "encoder": Role(ENCODERS, optional=True),
     "events": Role({"events": layers.Events}),
     "feed_forward": Role(FEED_FORWARDS, optional=True),
     "fusion": Role(FEED_FORWARDS),
     "history_reader": Role(HISTORY_READERS),
+    "interaction": Role(INTERACTIONS),
     "mixer": Role(MIXERS, optional=True),
     "queries": Role(QUERIES),
     "reader": Role(READERS),

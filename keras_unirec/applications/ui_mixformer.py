@@ -76,7 +76,7 @@ class UIMixFormer(MixFormer):
         ]
         # One query of the user is cheaper than its events.
         self.user_blocks = self.make_blocks("user_", users, kv_mode="absorbed")
-        self.blocks = self.make_blocks("item_", number)
+        self.blocks = self.make_blocks("item_", number, self.user_blocks)
 
     def request(self, context, histories):
         events, mask = self.encode(histories)

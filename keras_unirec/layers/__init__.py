@@ -26,6 +26,8 @@ from keras_unirec.layers.history import HistoryMean as HistoryMean
 from keras_unirec.layers.history import Longer as Longer
 from keras_unirec.layers.history import TokenMerge as TokenMerge
 from keras_unirec.layers.history import TransformerEncoder as TransformerEncoder
+from keras_unirec.layers.interaction import DCN as DCN
+from keras_unirec.layers.interaction import OneTransBlock as OneTransBlock
 from keras_unirec.layers.mixing import (
     DecoupledHeadMixing as DecoupledHeadMixing,
 )
@@ -53,4 +55,5 @@ from keras_unirec.layers.residual import PreNorm as PreNorm
 from keras_unirec.layers.residual import SiameseNorm as SiameseNorm
 from keras_unirec.layers.tokens import BesideCandidates as BesideCandidates
 from keras_unirec.layers.tokens import FeatureTokenizer as FeatureTokenizer
+from keras_unirec.layers.tokens import ProjectedTokenizer as ProjectedTokenizer
 from keras_unirec.layers.tokens import QueryGeneration as QueryGeneration

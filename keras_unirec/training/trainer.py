@@ -218,9 +218,8 @@ class Training:
 
     def _added_losses(self):
         """What layers gave to `add_loss`, and what regularizers add."""
-        losses = self.losses  # Those of regularizers come last.
-        regularized = [v for v in self.trainable_weights if v.regularizer]
-        count = len(losses) - len(regularized)
+        losses = self.losses
+        count = len(losses) - len(self._get_regularization_losses())
         return losses[:count], losses[count:]
 
     def compute_loss(

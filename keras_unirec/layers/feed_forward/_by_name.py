@@ -16,3 +16,10 @@ def make_feed_forward(feed_forward, dtype, optional=False):
     return _parts.make(
         "feed_forward", feed_forward, FEED_FORWARDS, dtype, optional
     )
+
+
+def is_per_token(network):
+    """Whether each token has a network of its own."""
+    if isinstance(network, PerTokenFFN):
+        return not network.shared
+    return getattr(network, "per_token", True)

@@ -3,6 +3,7 @@ import dataclasses
 import keras
 
 from keras_unirec.layers import _parts
+from keras_unirec.layers._checks import check_bools
 from keras_unirec.layers._checks import check_choice
 from keras_unirec.layers._checks import check_positive_integers
 from keras_unirec.layers.embedding._columns import History
@@ -19,9 +20,9 @@ POSITIONS = {"newest_first": NewestFirstPosition}
 class Events(_parts.Composite):
     """The events of histories at the widths that a model reads.
 
-    Every history has a linear map of its embedded columns to `dim`, without
-    bias. Then the histories may be joined to one, and positions be added. A
-    model calls `project`; the layer itself is not called.
+    Every history has a linear map of its embedded columns to `dim`. Then the
+    histories may be joined to one, and positions be added. A model calls
+    `project`; the layer itself is not called.
 
     Args:
         dim: int, or dict of int by history: the width of an event. Defaults to
@@ -34,6 +35,8 @@ class Events(_parts.Composite):
             history to keep. Defaults to `None`: all.
         position: `"newest_first"`, a layer that is called with the events and
             their `mask`, or `None`. Defaults to `None`: no positions.
+        use_bias: bool. Whether the map of each history has a bias: where they
+            are joined, it says which one an event is of. Defaults to `False`.
 
     Example:
     ```python
@@ -47,19 +50,27 @@ class Events(_parts.Composite):
     parts = ("position",)
 
     def __init__(
-        self, dim=None, join=None, max_length=None, position=None, **kwargs
+        self,
+        dim=None,
+        join=None,
+        max_length=None,
+        position=None,
+        use_bias=False,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         for each in dim.values() if isinstance(dim, dict) else [dim]:
             check_positive_integers(optional=True, dim=each)
         check_choice((None, "apart", "concatenate", "time"), join=join)
         check_positive_integers(optional=True, max_length=max_length)
+        check_bools(use_bias=use_bias)
         self.dim = dim
         self.join = join
         self.max_length = max_length
         self.position = _parts.make(
             "position", position, POSITIONS, self.dtype_policy, optional=True
         )
+        self.use_bias = use_bias
         self._layers_by_name = {}
 
     @property
@@ -105,7 +116,7 @@ class Events(_parts.Composite):
     def _projected(self, history, width):
         projection = keras.layers.Dense(
             width,
-            use_bias=False,
+            use_bias=self.use_bias,
             dtype=self.dtype_policy,
             name=f"{layer_name(history.name)}_projection",
         )
@@ -160,6 +171,7 @@ class Events(_parts.Composite):
         config["dim"] = self.dim
         config["join"] = self.join
         config["max_length"] = self.max_length
+        config["use_bias"] = self.use_bias
         return config
 
 

@@ -15,8 +15,8 @@ class HeterogeneousAttention(keras.layers.Layer):
     projection of the output: the network of each token follows.
 
     Args:
-        num_heads: int. Number of attention heads; it divides the token width.
-            Defaults to `4`.
+        num_heads: int or None. Number of attention heads; it divides the token
+            width. Defaults to `None`: what the model says, or 4.
 
     Input shape:
         `(..., num_tokens, dim)`
@@ -34,19 +34,20 @@ class HeterogeneousAttention(keras.layers.Layer):
     [HiFormer, 2023](https://arxiv.org/abs/2311.05884)
     """
 
-    def __init__(self, num_heads=4, **kwargs):
+    def __init__(self, num_heads=None, **kwargs):
         super().__init__(**kwargs)
-        check_positive_integers(num_heads=num_heads)
+        check_positive_integers(optional=True, num_heads=num_heads)
         self.num_heads = num_heads
         self.supports_masking = True
 
     def build(self, input_shape):
         num_tokens, dim = check_tokens(input_shape)
         self.input_spec = keras.layers.InputSpec(axes={-2: num_tokens, -1: dim})
-        if dim % self.num_heads:
+        num_heads = self.num_heads or 4
+        if dim % num_heads:
             raise ValueError(
                 "`num_heads` must divide the width of a token. "
-                f"Received: num_heads={self.num_heads}, dim={dim}"
+                f"Received: num_heads={num_heads}, dim={dim}"
             )
         self.query_kernel, self.key_kernel, self.value_kernel = (
             self.add_weight(
@@ -59,13 +60,14 @@ class HeterogeneousAttention(keras.layers.Layer):
 
     def call(self, inputs):
         num_tokens, dim = inputs.shape[-2:]
-        head_dim = dim // self.num_heads
+        num_heads = self.num_heads or 4
+        head_dim = dim // num_heads
         x = ops.reshape(inputs, (-1, num_tokens, dim))
         x = ops.transpose(x, (1, 0, 2))  # (tokens, samples, dim)
 
         def project(kernel):
             y = ops.matmul(x, kernel)
-            y = ops.reshape(y, (num_tokens, -1, self.num_heads, head_dim))
+            y = ops.reshape(y, (num_tokens, -1, num_heads, head_dim))
             return ops.transpose(y, (1, 2, 0, 3))  # (samples, heads, tokens, .)
 
         query = project(self.query_kernel) * head_dim**-0.5

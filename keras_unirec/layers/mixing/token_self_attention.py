@@ -17,8 +17,8 @@ class TokenSelfAttention(keras.layers.Layer):
     candidate projects the context again to keys and values.
 
     Args:
-        num_heads: int. Number of attention heads; it divides the token width.
-            Defaults to `4`.
+        num_heads: int or None. Number of attention heads; it divides the token
+            width. Defaults to `None`: what the model says, or 4.
 
     Call arguments:
         inputs: Tensor of shape `(..., num_tokens, dim)`.
@@ -37,22 +37,23 @@ class TokenSelfAttention(keras.layers.Layer):
     Reference: [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762)
     """
 
-    def __init__(self, num_heads=4, **kwargs):
+    def __init__(self, num_heads=None, **kwargs):
         super().__init__(**kwargs)
-        check_positive_integers(num_heads=num_heads)
+        check_positive_integers(optional=True, num_heads=num_heads)
         self.num_heads = num_heads
         self.supports_masking = True
 
     def build(self, inputs_shape, context_shape=None):
         _, dim = check_tokens(inputs_shape)
-        if dim % self.num_heads:
+        num_heads = self.num_heads or 4
+        if dim % num_heads:
             raise ValueError(
                 "`num_heads` must divide the width of a token. "
-                f"Received: num_heads={self.num_heads}, dim={dim}"
+                f"Received: num_heads={num_heads}, dim={dim}"
             )
         self.attention = keras.layers.MultiHeadAttention(
-            self.num_heads,
-            dim // self.num_heads,
+            num_heads,
+            dim // num_heads,
             use_bias=False,
             # Candidates do not see each other.
             attention_axes=len(inputs_shape) - 2,

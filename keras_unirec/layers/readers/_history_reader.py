@@ -1,5 +1,7 @@
 """What a model that crosses features asks of its reader of histories."""
 
+import keras
+
 from keras_unirec.layers import _parts
 from keras_unirec.layers.tokens.beside_candidates import BesideCandidates
 
@@ -21,6 +23,14 @@ class HistoryReader(_parts.Composite):
             dtype=self.dtype_policy, name="beside_candidates"
         )
 
+    def check_schema(self, schema):
+        """Raises unless the schema has the histories that are read."""
+        if self.needs_histories and not schema.sequences:
+            raise ValueError(
+                "The schema needs at least one `Sequence`: "
+                f"`{type(self).__name__}` reads histories. Received: none"
+            )
+
     def num_features(self, schema, num_tokens):
         """The number of feature tokens beside those of `read_tokens`.
 
@@ -31,11 +41,7 @@ class HistoryReader(_parts.Composite):
         Raises:
             ValueError: If there is no history to read, or no token left.
         """
-        if self.needs_histories and not schema.sequences:
-            raise ValueError(
-                "The schema needs at least one `Sequence`: "
-                f"`{type(self).__name__}` reads histories. Received: none"
-            )
+        self.check_schema(schema)
         return num_tokens
 
     def request(self, context, histories):
@@ -57,3 +63,13 @@ class HistoryReader(_parts.Composite):
     def read_tokens(self, features, items, state):
         """List of tokens `(R, C, n, D)`, beside the feature tokens."""
         return []
+
+    def read_vectors(self, items, state):
+        """List of vectors `(R, C, width)`: tokens for a model without any."""
+        read = self.read_tokens(None, items, state)
+        return [
+            keras.layers.Reshape(
+                (-1, x.shape[-2] * x.shape[-1]), dtype=self.dtype_policy
+            )(x)
+            for x in read
+        ]

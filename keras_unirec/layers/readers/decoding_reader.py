@@ -109,6 +109,12 @@ class DecodingReader(HistoryReader):
         return num_tokens - read
 
     def request(self, context, histories):
+        if self.dim is None:
+            raise ValueError(
+                "`dim` of the `DecodingReader` must be given: this model has "
+                "no tokens whose width its queries could have. "
+                "Received: dim=None"
+            )
         numbers = self.num_queries(histories)
         state = {"context": context, "histories": {}}
         projected = self.events.project(histories)
@@ -187,6 +193,12 @@ class DecodingReader(HistoryReader):
             dict of tensors `(R, C, N_s, D)` by history.
         """
         generation = self._generation
+        if features is None and generation.context != "target":
+            raise ValueError(
+                "A model without feature tokens generates queries from the "
+                'item columns: `QueryGeneration(context="target")`. '
+                f"Received: context={generation.context!r}"
+            )
         if generation.context == "target":
             queries = generation(items.tensor)
         else:

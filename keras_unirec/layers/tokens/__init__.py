@@ -6,6 +6,9 @@ from keras_unirec.layers.tokens.beside_candidates import (
 from keras_unirec.layers.tokens.feature_tokenizer import (
     FeatureTokenizer as FeatureTokenizer,
 )
+from keras_unirec.layers.tokens.projected_tokenizer import (
+    ProjectedTokenizer as ProjectedTokenizer,
+)
 from keras_unirec.layers.tokens.query_generation import (
     QueryGeneration as QueryGeneration,
 )
