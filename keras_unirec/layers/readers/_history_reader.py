@@ -57,3 +57,13 @@ class HistoryReader(_parts.Composite):
     def read_tokens(self, features, items, state):
         """List of tokens `(R, C, n, D)`, beside the feature tokens."""
         return []
+
+
+def make_each(argument, part, known, *args, **kwargs):
+    """`_parts.make`, for a part or for a dict of parts by history."""
+    if not isinstance(part, dict):
+        return _parts.make(argument, part, known, *args, **kwargs)
+    return {
+        name: _parts.make(argument, each, known, *args, **kwargs)
+        for name, each in part.items()
+    }
