@@ -293,11 +293,24 @@ def written(value, **more):
     """
     if isinstance(value, Shared):
         return f"keras_unirec.layers.Shared({written(value.part, **more)})"
+    if isinstance(value, keras.initializers.Initializer):
+        config = keras.saving.serialize_keras_object(value)
+        inside = ", ".join(f"{k}={v!r}" for k, v in config["config"].items())
+        return f"keras.initializers.{config['class_name']}({inside})"
     if not isinstance(value, keras.layers.Layer):
         return repr(value)
-    given = {}
+    given, unset = {}, _unset(type(value))
     for name, default in arguments(type(value)).items():
         mine = getattr(value, name, default)
-        if written(mine) != written(default):
+        defaults = (default, getattr(unset, name, default))
+        if written(mine) not in map(written, defaults):
             given[name] = mine
     return line(type(value), **{**given, **more})
+
+
+def _unset(cls):
+    """A layer with the arguments that it has where none is given, or None."""
+    try:
+        return cls(name="unset")
+    except (TypeError, ValueError):
+        return None
