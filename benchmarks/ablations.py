@@ -14,36 +14,66 @@ import os
 import accuracy
 import numpy as np
 
+from keras_unirec import layers
+
+
+def longer_tiny(context):
+    """The reader of `longer_rankmixer_tiny`, with other queries."""
+    return layers.DecodingReader(
+        events=layers.Events(32, position="newest_first"),
+        encoder=layers.Longer(recent_length=20, num_heads=2),
+        queries=layers.QueryGeneration(hidden_dim=32, context=context),
+        reader=layers.QueryDecoding(num_heads=2, residual="pre_rms"),
+    )
+
+
+def queries_tiny(context):
+    """The queries of `hyformer_tiny`, made of less."""
+    return layers.QueryGeneration(hidden_dim=32, context=context)
+
+
+NARROW = layers.SwiGLU(ratio=1.5, per_token=True)
+
 # Name in the paper: (model, arguments). The first row is what is ablated.
 ROWS = {
     "hyformer": {
         "HyFormer": ("hyformer_tiny", {}),
         "Query w/o Seq Pooling Tokens": (
             "hyformer_tiny",
-            {"query_context": "without_pooling"},
+            {"queries": queries_tiny("without_pooling")},
         ),
         "Query w/o Nonseq and Seq Pooling Tokens": (
             "hyformer_tiny",
-            {"query_context": "target"},
+            {"queries": queries_tiny("target")},
         ),
         "BaseArch w/ Global Tokens": (
             "longer_rankmixer_tiny",
-            {"query_context": "all"},
+            {"history_reader": longer_tiny("all")},
         ),
         "BaseArch w/o Global Tokens": ("longer_rankmixer_tiny", {}),
-        "HyFormer + Merge Seq": ("hyformer_tiny", {"merge_histories": True}),
+        "HyFormer + Merge Seq": (
+            "hyformer_tiny",
+            {
+                "events": layers.Events(
+                    32, join="concatenate", position="newest_first"
+                )
+            },
+        ),
     },
     "mixformer": {
         "MixFormer": ("mixformer_tiny", {}),
         "[QM] wo HM": ("mixformer_tiny", {"mixer": None}),
         "[QM] HM -> SA": ("mixformer_tiny", {"mixer": "self_attention"}),
-        "[QM] wo FFN": ("mixformer_tiny", {"query_feed_forward": False}),
+        "[QM] wo FFN": ("mixformer_tiny", {"feed_forward": None}),
         "[CA] PL-FFN -> FFN": (
             "mixformer_tiny",
-            {"shared_history_encoder": True},
+            {"encoder": layers.Shared("swiglu")},
         ),
-        "[OF] PFFN -> FFN": ("mixformer_tiny", {"shared_output_fusion": True}),
-        "Pre-RN -> Post-LN": ("mixformer_tiny", {"norm": "post_layer"}),
+        "[OF] PFFN -> FFN": (
+            "mixformer_tiny",
+            {"fusion": layers.SwiGLU(ratio=2)},
+        ),
+        "Pre-RN -> Post-LN": ("mixformer_tiny", {"residual": "post_layer"}),
     },
     # 3.4: how many of the 8 heads belong to the items.
     "ui_mixformer": {
@@ -60,26 +90,44 @@ ROWS = {
         "UniMixer": ("unimixer_tiny", {}),
         "w/o temperature coefficient": (
             "unimixer_tiny",
-            {"end_temperature": 1.0},
+            {"mixer": layers.UniMixing(end_temperature=1.0)},
         ),
-        "w/o model warm-up": ("unimixer_tiny", {"start_temperature": 0.05}),
-        "w/o symmetry constraint": ("unimixer_tiny", {"symmetric": False}),
+        "w/o model warm-up": (
+            "unimixer_tiny",
+            {"mixer": layers.UniMixing(start_temperature=0.05)},
+        ),
+        "w/o symmetry constraint": (
+            "unimixer_tiny",
+            {"mixer": layers.UniMixing(symmetric=False)},
+        ),
         "w/o block-specific local weights": (
             "unimixer_tiny",
-            {"shared_local": True},
+            {"mixer": layers.UniMixing(shared_local=True)},
         ),
-        "SiameseNorm -> Post-Norm": ("unimixer_tiny", {"norm": "post_rms"}),
+        "SiameseNorm -> Post-Norm": ("unimixer_tiny", {"residual": "post_rms"}),
         "Lite, b=4, r=16": ("unimixer_lite_tiny", {}),
-        "Lite, b=2": ("unimixer_lite_tiny", {"num_bases": 2}),
-        "Lite, b=8": ("unimixer_lite_tiny", {"num_bases": 8}),
-        "Lite, r=2": ("unimixer_lite_tiny", {"rank": 2}),
-        "Lite, r=32": ("unimixer_lite_tiny", {"rank": 32}),
+        "Lite, b=2": (
+            "unimixer_lite_tiny",
+            {"mixer": layers.UniMixingLite(num_bases=2)},
+        ),
+        "Lite, b=8": (
+            "unimixer_lite_tiny",
+            {"mixer": layers.UniMixingLite(num_bases=8)},
+        ),
+        "Lite, r=2": (
+            "unimixer_lite_tiny",
+            {"mixer": layers.UniMixingLite(rank=2)},
+        ),
+        "Lite, r=32": (
+            "unimixer_lite_tiny",
+            {"mixer": layers.UniMixingLite(rank=32)},
+        ),
     },
     # How the logits start and when they are cold, in steps of a run of 528.
     "annealing": {
         f"stddev {stddev:g}, {steps} steps": (
             "unimixer_lite_tiny",
-            {"stddev": stddev, "anneal_steps": steps},
+            {"mixer": layers.UniMixingLite(stddev=stddev, anneal_steps=steps)},
         )
         for stddev, all_steps in (
             (0.1, (100, 528)),
@@ -92,7 +140,11 @@ ROWS = {
     | {
         f"stddev {stddev:g}, always 0.05": (
             "unimixer_lite_tiny",
-            {"stddev": stddev, "start_temperature": 0.05},
+            {
+                "mixer": layers.UniMixingLite(
+                    stddev=stddev, start_temperature=0.05
+                )
+            },
         )
         for stddev in (0.3, 1.0)
     },
@@ -101,10 +153,10 @@ ROWS = {
             "unimixer_lite_tiny",
             {
                 **({"num_layers": blocks} if blocks != 2 else {}),
-                **({"norm": norm} if norm != "siamese" else {}),
+                **({"residual": residual} if residual != "siamese" else {}),
             },
         )
-        for norm, name in (
+        for residual, name in (
             ("siamese", "SiameseNorm"),
             ("post_rms", "Post-Norm"),
         )
@@ -120,7 +172,11 @@ ROWS = {
         ),
         "MixFormer, heterogeneous attention": (
             "mixformer_tiny",
-            {"mixer": "heterogeneous_attention", "hidden_ratio": 1.5},
+            {
+                "mixer": "heterogeneous_attention",
+                "feed_forward": NARROW,
+                "fusion": NARROW,
+            },
         ),
         "MixFormer, FM": ("mixformer_tiny", {"mixer": "fm"}),
         "MixFormer, UniMixing": ("mixformer_tiny", {"mixer": "uni_mixing"}),
@@ -169,7 +225,7 @@ def find(known, model, overrides, num_seeds):
     for result in known:
         if (
             result["model"] == model
-            and result["overrides"] == overrides
+            and result["overrides"] == accuracy.written(overrides)
             and len(result["auc"]["seeds"]) == num_seeds
         ):
             return result

@@ -22,6 +22,8 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
 import keras_unirec as ku  # noqa: E402
+from keras_unirec import layers  # noqa: E402
+from keras_unirec.layers import _parts  # noqa: E402
 
 
 def main():
@@ -58,7 +60,7 @@ def measure(arguments, log, model, overrides):
     sizes = ku.analysis.profile(trained)
     return {
         "model": model,
-        "overrides": overrides,
+        "overrides": written(overrides),
         "data": "KuaiRand-Pure",
         "label": arguments.label,
         "rows": {
@@ -116,6 +118,16 @@ def run(arguments, log, model, overrides, seed):
     return result, model
 
 
+def written(overrides):
+    """Arguments of a model as JSON: a part as the line that makes it."""
+    return {
+        name: _parts.written(value).replace("keras_unirec.layers", "layers")
+        if isinstance(value, (keras.layers.Layer, layers.Shared))
+        else value
+        for name, value in overrides.items()
+    }
+
+
 def summary(runs, name):
     values = [float(run[name]) for run in runs]
     return {
@@ -150,9 +162,9 @@ def parse():
     options.add_argument("--model", default="mixformer_tiny")
     options.add_argument(
         "--set",
-        type=json.loads,
+        type=lambda text: eval(f"dict({text})", {"layers": layers}),
         default={},
-        help='constructor arguments as JSON: \'{"attention": "sigmoid"}\'',
+        help="arguments as in Python: 'mixer=layers.UniMixing(8), dim=64'",
     )
     return options.parse_args()
 

@@ -25,8 +25,10 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import serving  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from accuracy import written  # noqa: E402
 
 import keras_unirec as ku  # noqa: E402
+from keras_unirec import layers  # noqa: E402
 
 LENGTH = 128
 BATCH_ROWS = 280
@@ -80,7 +82,7 @@ def measure(mean, counts, args):
     }
     for name, (cls, more) in MODELS.items():
         keras.utils.set_random_seed(0)
-        model = cls(schema, **serving.OPTIONS, **more)
+        model = cls(schema, **serving.PARTS, **more)
         model.compile(recipe="paper")
         one = ku.analysis.profile(model, training=True)
         flops = {
@@ -152,18 +154,15 @@ def padding(batch_size=256, num_requests=20_000):
 def paper_size():
     """Forward FLOPs of a sample at the medium widths, T = 512."""
     results = []
-    for width in (None, 384):
-        pointwise = ku.analysis.profile(
-            "mixformer_medium", sequence_hidden_dim=width
-        ).flops
-        decoupled = ku.analysis.profile(
-            "ui_mixformer_medium", sequence_hidden_dim=width
-        )
+    for width in (768, 384):
+        encoder = {"encoder": layers.HistoryEncoder(width)}
+        pointwise = ku.analysis.profile("mixformer_medium", **encoder).flops
+        decoupled = ku.analysis.profile("ui_mixformer_medium", **encoder)
         for mean in (1.5, 1.7, *CANDIDATES):
             sample = decoupled.user_flops / mean + decoupled.item_flops
             results.append(
                 {
-                    "sequence_hidden_dim": width or 768,
+                    **written(encoder),
                     "mean_candidates": mean,
                     "gflops_of_512": 512 * sample / 1e9,
                     "fewer_flops": 1 - sample / pointwise,
@@ -181,7 +180,7 @@ def main():
     results = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "tensorflow": tf.__version__,
-        "options": serving.OPTIONS,
+        "parts": written(serving.PARTS),
         "history_length": LENGTH,
         "batch_rows": BATCH_ROWS,
         "training": [measure(*item, args) for item in CANDIDATES.items()],

@@ -37,23 +37,28 @@ os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from accuracy import written  # noqa: E402
 
 import keras_unirec as ku  # noqa: E402
+from keras_unirec import layers  # noqa: E402
 
 LENGTH = 512
 CANDIDATES = (50, 100, 200, 500, 1000, 2000)
 # Candidates of a call of the pointwise way: its memory grows with them.
 POINTWISE_ROWS = 50
 NUM_ITEMS = 100_000
+NETWORK = layers.SwiGLU(ratio=2, per_token=True)
 # Absorbed whatever the number of candidates: what the export runs.
-OPTIONS = {
+ABSORBED = layers.HeadCrossAttention(kv_mode="absorbed")
+PARTS = {
     "num_heads": 16,
     "dim": 128,
     "num_layers": 2,
-    "hidden_ratio": 2,
-    "sequence_dim": 256,
-    "sequence_hidden_dim": 256,
-    "kv_mode": "absorbed",
+    "events": layers.Events(256),
+    "encoder": layers.HistoryEncoder(256),
+    "feed_forward": NETWORK,
+    "reader": ABSORBED,
+    "fusion": NETWORK,
 }
 
 
@@ -104,9 +109,9 @@ def raw_request(schema, candidates, seed=0):
 def export(folder, schema):
     """Exports the models, and checks them against `predict`."""
     models = {
-        "mixformer": ku.applications.MixFormer(schema, **OPTIONS),
+        "mixformer": ku.applications.MixFormer(schema, **PARTS),
         "ui_mixformer": ku.applications.UIMixFormer(
-            schema, num_item_heads=8, **OPTIONS
+            schema, num_item_heads=8, **PARTS
         ),
     }
     frame = make_frame(2, 60)
@@ -351,10 +356,11 @@ def paper_size():
     """FLOPs of the three ways at the paper's medium widths, T = 512."""
     results = []
     one = ku.analysis.profile("mixformer_medium").flops
-    absorbed = {"kv_mode": "absorbed"}
     for candidates in CANDIDATES:
         shared, decoupled = (
-            ku.analysis.profile(name, candidates=candidates, **absorbed).flops
+            ku.analysis.profile(
+                name, candidates=candidates, reader=ABSORBED
+            ).flops
             for name in ("mixformer_medium", "ui_mixformer_medium")
         )
         results.append(
@@ -433,7 +439,7 @@ def main():
         results = {
             "machine": f"{platform.machine()}, {os.cpu_count()} cores",
             "tensorflow": tf.__version__,
-            "options": OPTIONS,
+            "parts": written(PARTS),
             "history_length": LENGTH,
             "pointwise_rows": POINTWISE_ROWS,
             "error_against_predict": errors,

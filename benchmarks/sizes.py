@@ -1,4 +1,4 @@
-"""Parameters and FLOPs of the published rows that exist as options.
+"""Parameters and FLOPs of the published rows that exist as choices of parts.
 
     python benchmarks/sizes.py --out benchmarks/results/sizes.json
 
@@ -14,14 +14,36 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from accuracy import written  # noqa: E402
+
+from keras_unirec import layers  # noqa: E402
 from keras_unirec.analysis import profile  # noqa: E402
 
 # "1k": the setting of Table 3 whose AUC is that of Table 1.
 LENGTHS = {"long_term": 1_000}
-TRANSFORMER = {"encoder": "transformer"}
 SELF_ATTENTION = {"mixer": "self_attention"}
 
-# (row, model, options, parameters in millions, FLOPs in the unit)
+
+def longer_base(encoder=None, context="target"):
+    """The reader of `longer_rankmixer_base`, with other parts."""
+    return layers.DecodingReader(
+        num_layers=4,
+        encoder=encoder or layers.Longer(recent_length=200),
+        queries=layers.QueryGeneration(hidden_dim=80, context=context),
+        reader=layers.QueryDecoding(head_dim=16, residual="pre_rms"),
+    )
+
+
+def queries_base(context):
+    """The queries of `hyformer_base`, made of less."""
+    return layers.QueryGeneration(hidden_dim=80, context=context)
+
+
+TRANSFORMER = {"history_reader": longer_base("transformer")}
+GLOBAL_TOKENS = {"history_reader": longer_base(context="all")}
+MERGED = layers.Events(64, join="time", position="newest_first")
+
+# (row, model, parts, parameters in millions, FLOPs in the unit)
 TABLES = {
     "hyformer_table_1": [
         ("LONGER, RankMixer", "longer_rankmixer_base", {}, 386, 3.5),
@@ -53,32 +75,26 @@ TABLES = {
         (
             "Query w/o Seq Pooling Tokens",
             "hyformer_base",
-            {"query_context": "without_pooling"},
+            {"queries": queries_base("without_pooling")},
             415,
             3.9,
         ),
         (
             "Query w/o Nonseq and Seq Pooling Tokens",
             "hyformer_base",
-            {"query_context": "target"},
+            {"queries": queries_base("target")},
             414,
             3.8,
         ),
         (
             "BaseArch w/ Global Tokens",
             "longer_rankmixer_base",
-            {"query_context": "all"},
+            GLOBAL_TOKENS,
             505,
             3.6,
         ),
         ("BaseArch w/o Global Tokens", "longer_rankmixer_base", {}, 387, 3.5),
-        (
-            "HyFormer + Merge Seq",
-            "hyformer_base",
-            {"merge_histories": True},
-            397,
-            3.9,
-        ),
+        ("HyFormer + Merge Seq", "hyformer_base", {"events": MERGED}, 397, 3.9),
     ],
     "rankmixer_table_1": [
         ("RankMixer-100M", "rankmixer_100m", {}, 107, 233),
@@ -97,19 +113,29 @@ TABLES = {
         ("RankMixer, 2 blocks", "rankmixer_4m", {}, 4.44, 0.056),
         ("RankMixer, 4 blocks", "rankmixer_4m", {"num_layers": 4}, 8.66, 0.108),
         ("Lite, 2 blocks", "unimixer_lite_5m", {}, 4.968, 0.161),
-        ("Lite, 8 bases", "unimixer_lite_5m", {"num_bases": 8}, 4.98, None),
+        (
+            "Lite, 8 bases",
+            "unimixer_lite_5m",
+            {"mixer": layers.UniMixingLite(num_bases=8, rank=128)},
+            4.98,
+            None,
+        ),
         ("Lite, 4 blocks", "unimixer_lite_5m", {"num_layers": 4}, 9.72, 0.316),
         ("Lite, 8 blocks", "unimixer_lite_5m", {"num_layers": 8}, 19.21, 0.629),
     ],
 }
 # Rows of the table of states in docs/serving.md.
+PROJECTED = {"reader": layers.HeadCrossAttention(kv_mode="projected")}
 STATES = [
     ("mixformer_medium", {}),
-    ("mixformer_medium", {"kv_mode": "projected"}),
+    ("mixformer_medium", PROJECTED),
     ("ui_mixformer_medium", {}),
-    ("ui_mixformer_medium", {"kv_mode": "projected"}),
+    ("ui_mixformer_medium", PROJECTED),
     ("hyformer_base", {}),
-    ("hyformer_base", {"kv_mode": "projected"}),
+    (
+        "hyformer_base",
+        {"reader": layers.QueryDecoding(8, 96, kv_mode="projected")},
+    ),
     ("longer_rankmixer_base", {}),
     ("rankmixer_1b", {}),
     ("unimixer_101m", {}),
@@ -126,13 +152,13 @@ UNITS = {
 }
 
 
-def count(table, row, model, options, parameters, flops):
+def count(table, row, model, overrides, parameters, flops):
     unit, name = UNITS[table]
     lengths = LENGTHS if unit == "hyformer" else None
     # Mixing matrices are computed once a batch.
     batch_size = 2_048 if unit == "unimixer" else 1
     result = profile(
-        model, batch_size=batch_size, history_length=lengths, **options
+        model, batch_size=batch_size, history_length=lengths, **overrides
     )
     ours = result.paper_units()[unit]
     paper = ""
@@ -149,7 +175,7 @@ def count(table, row, model, options, parameters, flops):
         "row": row,
         "batch_size": batch_size,
         "model": model,
-        "options": options,
+        "overrides": written(overrides),
         "parameters": result.dense_parameters,
         "paper_parameters": round(parameters * 1_000_000),
         "flops": ours,
@@ -159,20 +185,20 @@ def count(table, row, model, options, parameters, flops):
     return counts, result
 
 
-def state(model, options):
+def state(model, overrides):
     lengths = (
         LENGTHS if model in ("hyformer_base", "longer_rankmixer_base") else None
     )
     # Mixing matrices are computed once a batch, and not at all in an export.
     batch_size = 2_048 if model.startswith("unimixer") else 1
     result = profile(
-        model, batch_size=batch_size, history_length=lengths, **options
+        model, batch_size=batch_size, history_length=lengths, **overrides
     )
     user_flops, item_flops = (
         flops / batch_size for flops in (result.user_flops, result.item_flops)
     )
     print(
-        f"{model:24} {str(options or ''):30} "
+        f"{model:24} {str(written(overrides) or ''):30} "
         f"{result.state_bytes / 1e6:8.3f} MB, "
         f"{user_flops / 1e9:8.3f} GFLOPs a request, "
         f"{item_flops / 1e9:8.3f} a candidate",
@@ -180,7 +206,7 @@ def state(model, options):
     )
     return {
         "model": model,
-        "options": options,
+        "overrides": written(overrides),
         "state": result.state,
         "state_bytes": result.state_bytes,
         "user_flops": user_flops,
@@ -212,7 +238,7 @@ def main():
         for row in rows:
             counts, result = count(table, *row)
             report[table].append(counts)
-            if not counts["options"]:
+            if not counts["overrides"]:
                 report["parts"][counts["model"]] = parts(result)
     print("states")
     report["states"] = [state(*row) for row in STATES]

@@ -31,7 +31,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from keras_unirec import layers  # noqa: E402
-from keras_unirec.layers.query.query_decoding import decoding_macs  # noqa: E402
+from keras_unirec.layers.readers.query_decoding import decoding_macs  # noqa: E402
 
 
 class Blocks(keras.Model):
@@ -73,11 +73,14 @@ class MixFormerBlocks(Blocks):
         super().__init__(args)
 
     def block(self, args):
+        mixing, fusing = (
+            layers.SwiGLU(args.hidden, per_token=True) for _ in range(2)
+        )
         return (
-            layers.QueryMixer(args.hidden),
+            layers.QueryMixer(feed_forward=mixing),
             layers.HistoryEncoder(args.event_hidden),
             layers.HeadCrossAttention(self.history_map),
-            layers.OutputFusion(args.hidden),
+            layers.OutputFusion(fusing),
         )
 
     def call(self, tokens, history, mask):
@@ -126,13 +129,12 @@ class HyFormerBlocks(Blocks):
         self.recent = args.recent and layers.HistoryMerge(args.recent)
 
     def block(self, args):
-        key_value = layers.HistoryKeyValue(args.heads, args.dim // args.heads)
         return (
             layers.TransformerEncoder(args.heads, args.event_hidden)
             if args.recent
             else layers.HistoryEncoder(args.event_hidden),
-            layers.QueryDecoding(key_value),
-            layers.QueryBoosting(args.hidden),
+            layers.QueryDecoding(args.heads),
+            layers.QueryBoosting(feed_forward=layers.PerTokenFFN(args.hidden)),
         )
 
     def call(self, tokens, history, mask):
@@ -195,7 +197,8 @@ class RankMixerBlocks(Blocks):
 
     def block(self, args):
         return layers.QueryMixer(
-            args.hidden, feed_forward="gelu", norm="post_layer"
+            feed_forward=layers.PerTokenFFN(args.hidden),
+            residual="post_layer",
         )
 
     def call(self, tokens, history, mask):
@@ -232,7 +235,7 @@ class UniMixerBlocks(Blocks):
 
     def __init__(self, args):
         super().__init__(args)
-        self.streams = layers.SiameseNorm(self.blocks)
+        self.residual = layers.SiameseNorm()
 
     def block(self, args):
         mixing = layers.UniMixingLite(
@@ -241,10 +244,14 @@ class UniMixerBlocks(Blocks):
             args.rank,
             num_iterations=args.iterations,
         )
-        return layers.UniMixerBlock(args.hidden, mixer=mixing)
+        network = layers.SwiGLU(args.hidden, per_token=True)
+        return layers.UniMixerBlock(mixing, network)
 
     def call(self, tokens, history, mask):
-        return self.logit(self.streams(tokens))
+        streams = self.residual.start(tokens)
+        for block in self.blocks:
+            streams = self.residual.step(streams, block)
+        return self.logit(self.residual.finish(streams))
 
     @staticmethod
     def num_tokens(args):
