@@ -60,22 +60,34 @@ print(schema.summary())
 # %% [markdown]
 # ## One choice for each history
 #
-# The number of queries, the width of events and the encoder are one value for
-# all histories, or a dict by name. Here the long history gets two queries and
-# events of width 48, refined one by one (`"swiglu"`); the searches are few, so
-# a full Transformer costs nothing.
+# A model is a choice of parts, given by name or as a layer with its options.
+# The width of events, the encoder and the reader with its number of queries are
+# one choice for all histories, or a dict by name. Here the long history gets
+# two queries and events of width 48, refined one by one (`"swiglu"`); the
+# searches are few, so a full Transformer costs nothing.
 
 # %%
-choices = {
-    "num_queries": {"watched": 2, "liked": 1, "searched": 1},
-    "sequence_dim": {"watched": 48, "liked": 32, "searched": 16},
+layers = ku.layers
+
+
+def reader(num_queries):
+    return layers.QueryDecoding(
+        num_heads=2, num_queries=num_queries, attention="sigmoid"
+    )
+
+
+parts = {
+    "events": layers.Events(
+        {"watched": 48, "liked": 32, "searched": 16}, position="newest_first"
+    ),
     "encoder": {
         "watched": "swiglu",
         "liked": "swiglu",
         "searched": "transformer",
     },
+    "reader": {"watched": reader(2), "liked": reader(1), "searched": reader(1)},
 }
-model = ku.applications.load("hyformer_tiny", schema, **choices)
+model = ku.applications.load("hyformer_tiny", schema, **parts)
 ku.analysis.profile(model)
 
 # %% [markdown]
@@ -97,8 +109,8 @@ pd.DataFrame(
 # ## Fit, and compare with one merged history
 #
 # The paper's ablation "Merge Seq" lines all events up by time in one history
-# that all queries share (`merge_histories=True`). The best AUC that any model
-# could reach on this log is known.
+# that all queries share: `join="time"` of the events. The best AUC that any
+# model could reach on this log is known.
 
 # %%
 PASSES = 1 if SMOKE else 2
@@ -111,7 +123,11 @@ def fit(model):
 
 
 rows = {"hyformer_tiny": fit(model)}
-merged = ku.applications.load("hyformer_tiny", schema, merge_histories=True)
+merged = ku.applications.load(
+    "hyformer_tiny",
+    schema,
+    events=layers.Events(32, join="time", position="newest_first"),
+)
 rows["merged histories"] = fit(merged)
 rows["best possible"] = log.bayes_auc
 rows["best without histories"] = log.best_auc(without="histories")
@@ -171,13 +187,12 @@ lifts.unstack("head").round(2)
 #
 # Everything above, `export` included, works as for any other model
 # ([quickstart](01_quickstart.ipynb)): strings in, probabilities out, the state
-# of a user kept between candidates. Long histories take `encoder="longer"`: the
-# most recent `recent_length` events read the whole history once, and the
+# of a user kept between candidates. Long histories take the encoder of LONGER:
+# the most recent `recent_length` events read the whole history once, and the
 # queries read those.
 
 # %%
-long = ku.applications.load(
-    "hyformer_tiny", schema, encoder="longer", recent_length=10
-)
+longer = layers.Longer(recent_length=10, num_heads=2)
+long = ku.applications.load("hyformer_tiny", schema, encoder=longer)
 state = long.encode_user(inputs)
-{name: tuple(tensor.shape) for name, tensor in state.items() if "_0_" in name}
+{name: tuple(tensor.shape) for name, tensor in state.items() if "_0" in name}

@@ -50,11 +50,12 @@ log
 # ## The model
 #
 # `unimixer_lite_tiny` has 16 tokens of width 32. Flattened, they are 512
-# numbers, cut into 128 blocks of 4 (`block_size`). Each block is multiplied by
-# its own 4 x 4 matrix, then one 128 x 128 matrix mixes the blocks. In the Lite
-# form the logits of the small matrices are combinations of `num_bases` shared
-# ones, and those of the large one a product of rank `rank`; `unimixer_tiny`
-# has free logits (and, for about as many parameters, narrower networks).
+# numbers, cut into 128 blocks of 4. Each block is multiplied by its own 4 x 4
+# matrix, then one 128 x 128 matrix mixes the blocks. In the Lite form the logits
+# of the small matrices are combinations of shared ones, and those of the large
+# one a product of low rank; `unimixer_tiny` has free logits (and, for about as
+# many parameters, narrower networks). Sizes and temperatures are options of the
+# mixer: `mixer=ku.layers.UniMixingLite(block_size=4, num_bases=4, rank=16)`.
 
 # %%
 model = ku.applications.load("unimixer_lite_tiny", schema)
@@ -72,7 +73,7 @@ ku.analysis.plot_mixing(model)
 #
 # Nothing is to be done for it: `fit` knows how many steps it will make, and
 # lets the temperature fall linearly from 1.0 to 0.05 over the first fifth of
-# them (`anneal_steps` sets another number). The callback below only looks: how
+# them (`anneal_steps` of the mixer sets another number). The callback below only looks: how
 # many blocks does a block read? It is the exponential of the entropy of a row
 # of the global matrix, 128 if all the same, 1 for a permutation.
 
@@ -157,18 +158,22 @@ pd.Series(operations).value_counts().to_frame("operations in the mixers")
 # ## The paper's other way: two stages
 #
 # Where data is short, the paper trains to the end at temperature 1 first, then
-# goes on at 0.05 from those weights. The temperatures are arguments of a model,
+# goes on at 0.05 from those weights. The temperatures are options of the mixer,
 # not part of its weights, so the second model loads them.
 
 # %%
-warm = ku.applications.load("unimixer_lite_tiny", schema, end_temperature=1.0)
+warm = ku.applications.load(
+    "unimixer_lite_tiny",
+    schema,
+    mixer=ku.layers.UniMixingLite(end_temperature=1.0),
+)
 warm.compile()
 warm.fit(batches, verbose=0)
 warm.save_weights("unimixer_output/warm.weights.h5")
 cold = ku.applications.load(
     "unimixer_lite_tiny",
     schema,
-    start_temperature=0.05,
+    mixer=ku.layers.UniMixingLite(start_temperature=0.05),
     weights="unimixer_output/warm.weights.h5",
 )
 cold.compile()
