@@ -7,6 +7,11 @@ import numpy as np
 
 from keras_unirec import _columns
 from keras_unirec import _parquet
+from keras_unirec.data import _batches
+from keras_unirec.data.encoding.chunk import concatenate
+from keras_unirec.data.encoding.request_ids import check_request_ids
+from keras_unirec.data.encoding.request_ids import request_offsets
+from keras_unirec.data.encoding.request_ids import stable_ids
 from keras_unirec.layers._checks import check_bools
 from keras_unirec.layers._checks import check_integers
 from keras_unirec.layers._checks import check_positive_integers
@@ -85,13 +90,12 @@ def from_parquet(
     """
     import tensorflow as tf
 
-    from keras_unirec.data import _batches
-    from keras_unirec.data import _encoding
+    from keras_unirec.data.encoding.encoder import Encoder
 
     check_positive_integers(shuffle_buffer=shuffle_buffer)
     check_bools(shuffle=shuffle, validate=validate)
     check_integers(0, 2**63 - 1, seed=seed)
-    encoder = _encoding.Encoder(schema, labels, requests)
+    encoder = Encoder(schema, labels, requests)
     batcher = _batches.Batcher(
         encoder,
         batch_size,
@@ -208,13 +212,11 @@ class _Stream:
 
     def _split(self, columns, rows, left):
         """Cuts off the last request, which the next chunk may go on with."""
-        from keras_unirec.data import _encoding
-
         name = self.encoder.schema.request_id
         columns, rows = _join(
             [(columns, rows)] if left is None else [left, (columns, rows)]
         )
-        cut = _encoding.request_offsets(columns[name])[-2]
+        cut = request_offsets(columns[name])[-2]
         tail = np.arange(cut, columns[name].num_rows)
         left = (
             {key: column.take(tail) for key, column in columns.items()},
@@ -254,8 +256,6 @@ class _Stream:
         As (place, (column, rows, starts), ids of the starts, whether the
         chunk goes on with the request before it).
         """
-        from keras_unirec.data import _encoding
-
         name = self.encoder.schema.request_id
         last = None
         for place in self.groups:
@@ -263,9 +263,9 @@ class _Stream:
                 *place, [name], _CHUNK_ROWS
             ):
                 column = _columns.read(arrays[name], name, "category", 0, rows)
-                _encoding.check_request_ids(column, name, rows)
-                starts = _encoding.request_offsets(column)[:-1]
-                ids = _encoding.stable_ids(column)
+                check_request_ids(column, name, rows)
+                starts = request_offsets(column)[:-1]
+                ids = stable_ids(column)
                 goes_on = last is not None and ids[0] == last
                 last = ids[-1]
                 starts = starts[1:] if goes_on else starts
@@ -305,8 +305,6 @@ def _pools(chunks, batcher, shuffle_buffer, rng):
     full buffer is drawn at random; the other half, and what fills no batch of
     its bucket, mixes with what follows.
     """
-    from keras_unirec.data import _encoding
-
     batch_size = batcher.batch_size
     least = batch_size if rng is None else shuffle_buffer
     kept = 0 if rng is None else shuffle_buffer // 2
@@ -316,7 +314,7 @@ def _pools(chunks, batcher, shuffle_buffer, rng):
         size += len(chunk)
         if size < least:
             continue
-        pool = _encoding.concatenate(parts)
+        pool = concatenate(parts)
         index = np.arange(size)
         stop = max(0, size - kept) // batch_size * batch_size
         if rng is not None:
@@ -326,7 +324,7 @@ def _pools(chunks, batcher, shuffle_buffer, rng):
         parts = [pool.take(np.sort(index[stop:]))]
         size = len(parts[0])
     if size:
-        pool = _encoding.concatenate(parts)
+        pool = concatenate(parts)
         index = np.arange(size)
         if rng is not None:
             rng.shuffle(index)
