@@ -4,10 +4,10 @@ import uuid
 
 import keras
 
-from keras_unirec.applications.ranking_model import state_lengths
 from keras_unirec.layers._checks import check_bools
 from keras_unirec.layers._checks import check_integers
 from keras_unirec.serving.signature_names import signature_names
+from keras_unirec.serving.state_lengths import state_lengths
 
 # XLA compiles a program for each shape: numbers of candidates up to a micro
 # batch are rounded up to a power of two, and at least to this.
@@ -182,7 +182,7 @@ class _Halves:
     def __init__(self, model, micro_batch_size):
         import tensorflow as tf
 
-        from keras_unirec.data import Preprocessing
+        from keras_unirec.data.preprocessing import Preprocessing
 
         self.model = model
         self.micro_batch_size = micro_batch_size
