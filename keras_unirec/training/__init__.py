@@ -1,0 +1,1 @@
+"""What `fit`, `evaluate` and `predict` do around a model of two halves."""
