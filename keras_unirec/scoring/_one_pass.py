@@ -57,7 +57,7 @@ def run(model, dataset):
     outputs = {name: [] for name in names}
     labels = {name: [] for name in names}
     groups, requests = [], []
-    for batch in dataset:
+    for number, batch in enumerate(dataset):
         x, y, weights = keras.utils.unpack_x_y_sample_weight(batch)
         inputs = {k: v for k, v in x.items() if not k.startswith("__")}
         predictions = score(inputs)
@@ -73,7 +73,9 @@ def run(model, dataset):
         if weights is None:
             real = np.ones(shape, bool)
         else:
-            real = np.broadcast_to(_to_numpy(weights) > 0, shape)
+            weights = _to_numpy(weights)
+            _check_weights(weights, number)
+            real = np.broadcast_to(weights > 0, shape)
         for name in names:
             outputs[name].append(predictions[name][real])
             if y is not None:
@@ -119,6 +121,17 @@ def _check_outputs(outputs, names):
         raise ValueError(
             f"`model` must return a dict with the labels {list(names)}. "
             f"Received: {found}"
+        )
+
+
+def _check_weights(weights, number):
+    bad = ~(weights >= 0)  # NaN, too.
+    if bad.any():
+        where = np.unravel_index(np.argmax(bad), bad.shape)
+        place = ", ".join(map(str, where))
+        raise ValueError(
+            "The weights of `data` must be numbers of at least 0. Received: "
+            f"{weights[where]} at [{place}] of batch {number}"
         )
 
 

@@ -153,6 +153,10 @@ def test_errors(frame, schema, model):
     endless = ku.data.from_pandas(frame, schema).repeat()
     with pytest.raises(ValueError, match="must come to an end"):
         ku.evaluate(model, endless)
+    data = ku.data.from_pandas(frame, schema, batch_size=50)
+    for scale, received in ((-1.0, "-1.0"), (float("nan"), "nan")):
+        with pytest.raises(ValueError, match=rf"{received} at \[0, 0\] of bat"):
+            ku.evaluate(model, data.map(lambda x, y, w: (x, y, w * scale)))
 
 
 # --- weights from columns, as docs/data.md has them ---
