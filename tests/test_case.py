@@ -79,7 +79,7 @@ class TestCase(parameterized.TestCase):
         # === Weights ===
         if one_input:
             layer.build(input_shape)
-        else:
+        elif not hasattr(cls.build, "_is_default"):  # It has weights.
             layer.build(**{f"{k}_shape": v for k, v in shapes.items()})
         assert len(layer.trainable_weights) == expected_num_trainable_weights
         if expected_num_parameters is not None:

@@ -3,6 +3,8 @@
 import math
 import numbers
 
+import keras
+
 
 def is_integer(value):
     """True is no number here."""
@@ -16,6 +18,21 @@ def check_positive_integers(optional=False, **arguments):
         if not is_integer(value) or value < 1:
             raise ValueError(
                 f"`{argument}` must be a positive integer. "
+                f"Received: {argument}={value!r}"
+            )
+
+
+def check_widths(empty=False, **arguments):
+    """Lists of positive integers."""
+    for argument, value in arguments.items():
+        if (
+            not isinstance(value, (list, tuple))
+            or not (value or empty)
+            or not all(is_integer(each) and each >= 1 for each in value)
+        ):
+            what = "a list" if empty else "a non-empty list"
+            raise ValueError(
+                f"`{argument}` must be {what} of positive integers. "
                 f"Received: {argument}={value!r}"
             )
 
@@ -78,6 +95,21 @@ def check_choice(legal, **arguments):
                 f"`{argument}` must be one of {tuple(legal)}. "
                 f"Received: {argument}={value!r}"
             )
+
+
+def initializer(argument, value, default):
+    """An initializer as Keras takes it; the default for None."""
+    if value is None:
+        return default
+    try:
+        if not isinstance(value, numbers.Number):
+            return keras.initializers.get(value)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(
+        f"`{argument}` must be an initializer of Keras, its name or its "
+        f"config. Received: {argument}={value!r}"
+    )
 
 
 def hidden_width(hidden_dim, ratio, dim):

@@ -32,12 +32,15 @@ class Shared:
     """
 
     def __init__(self, part):
-        if part is None or isinstance(part, Shared):
+        if not isinstance(part, (str, keras.layers.Layer)):
             raise ValueError(
                 "`part` must be the name of a part or a layer. "
                 f"Received: part={part!r}"
             )
         self.part = part
+
+    def __repr__(self):
+        return written(self)
 
     def get_config(self):
         return {"part": keras.saving.serialize_keras_object(self.part)}
@@ -60,6 +63,10 @@ class Composite(keras.layers.Layer):
         config = super().get_config()
         for name in self.parts:
             part = getattr(self, name)
+            # Where Keras saves a model, it gives what two layers share an id,
+            # from the second time on that it sees it. What it wrote the first
+            # time is copied before: so it sees every part twice.
+            keras.saving.serialize_keras_object(part)
             config[name] = keras.saving.serialize_keras_object(part)
         return config
 
@@ -68,7 +75,9 @@ class Composite(keras.layers.Layer):
         return cls(**deserialized(config, *cls.parts))
 
 
-def make(argument, part, known, dtype=None, optional=False):
+def make(
+    argument, part, known, dtype=None, optional=False, shared=True, needs=()
+):
     """A new layer for a name, a layer as it is, None for None.
 
     Args:
@@ -78,14 +87,26 @@ def make(argument, part, known, dtype=None, optional=False):
             layer.
         dtype: Dtype policy of a layer that is given by name.
         optional: bool. Whether None is legal.
+        shared: bool. Whether `Shared` is legal: one of several blocks is made.
+        needs: Names of what a layer must have.
 
     Raises:
         ValueError: If there is no such part.
     """
-    if isinstance(part, keras.layers.Layer) or (part is None and optional):
+    if part is None and optional:
         return part
-    if isinstance(part, Shared):
-        return Shared(make(argument, part.part, known, dtype))
+    if isinstance(part, keras.layers.Layer):
+        missing = [name for name in needs if not hasattr(part, name)]
+        if missing:
+            raise ValueError(
+                f"`{argument}` must be one of {tuple(known)}, or a layer like "
+                f"these, with {missing}. Received: {argument}={part!r}"
+            )
+        return part
+    if isinstance(part, Shared) and shared:
+        return Shared(
+            make(argument, part.part, known, dtype, shared=False, needs=needs)
+        )
     if not isinstance(part, str) or part not in known:
         names = (*known, None) if optional else tuple(known)
         near = difflib.get_close_matches(str(part), known, 1)
@@ -120,11 +141,11 @@ def copy(argument, prototype, dtype, name, fixed=None, **settings):
         )
     try:
         serialized = keras.saving.serialize_keras_object(prototype)
-        config = _with_dtype(serialized, dtype)["config"]
+        config = _for_copy(serialized, dtype)["config"]
         legal = arguments(type(prototype))
         for key, value in settings.items():
             if key in legal and config.get(key) is None:
-                config[key] = _with_dtype(value, dtype)
+                config[key] = _for_copy(value, dtype)
         config.update(
             {k: value for k, value in (fixed or {}).items() if k in legal}
         )
@@ -158,13 +179,21 @@ def copies(argument, prototype, dtype, names, **settings):
     ]
 
 
-def _with_dtype(config, dtype):
-    """Gives a serialized layer, and those inside of it, a dtype policy."""
+def _for_copy(config, dtype):
+    """Gives a serialized layer, and those inside of it, a dtype policy.
+
+    The ids of shared objects are dropped: while Keras loads a model, two copies
+    would be one.
+    """
     if isinstance(config, (list, tuple)):
-        return type(config)(_with_dtype(value, dtype) for value in config)
+        return type(config)(_for_copy(value, dtype) for value in config)
     if not isinstance(config, dict):
         return config
-    config = {key: _with_dtype(value, dtype) for key, value in config.items()}
+    config = {
+        key: _for_copy(value, dtype)
+        for key, value in config.items()
+        if key != "shared_object_id"
+    }
     inner = config.get("config")
     if isinstance(inner, dict) and {"dtype", "name", "trainable"} <= set(inner):
         policy = keras.dtype_policies.serialize(keras.dtype_policies.get(dtype))

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_unirec import layers
 from tests.test_case import to_numpy
 
 
@@ -24,11 +25,17 @@ def normalize(x, layer):
     return layer_norm(x) * to_numpy(layer.gamma) + to_numpy(layer.beta)
 
 
-def residual(x, function, norm, norm_layer):
-    """RankMixer's `LN(f(x) + x)`, MixFormer's `f(RMS(x)) + x`, or no norm."""
-    if norm == "post_layer":
-        return normalize(function(x) + x, norm_layer)
-    return function(normalize(x, norm_layer)) + x
+def residual(x, function, scheme, name):
+    """RankMixer's `LN(f(x) + x)`, MixFormer's `f(RMS(x)) + x`, or no norm.
+
+    With the learned weights of a residual scheme, for the step of this name.
+    """
+    norm = scheme.norms.get(f"{name}_norm")
+    if isinstance(scheme, layers.PostNorm):
+        return normalize(function(x) + x, norm)
+    if isinstance(scheme, layers.PreNorm):
+        return function(normalize(x, norm)) + x
+    return function(x) + x if scheme.residual else function(x)
 
 
 def silu(x):
@@ -44,11 +51,11 @@ def swiglu(x, layer):
     """Eq. 4, 5, 9: one network for all positions, or one for each head."""
     gate, up = to_numpy(layer.gate_kernel), to_numpy(layer.up_kernel)
     down = to_numpy(layer.down_kernel)
-    if layer.num_heads is None:
+    if not layer.per_token:
         return _swiglu(x, gate, up, down)
     heads = [
         _swiglu(x[..., i, :], gate[i], up[i], down[i])
-        for i in range(layer.num_heads)
+        for i in range(x.shape[-2])
     ]
     return np.stack(heads, axis=-2)
 
@@ -102,7 +109,7 @@ def transformer(events, history, may_read, layer):
         may_read: Bool array `(num_events, length)`.
         layer: `TransformerEncoder` with the weights.
     """
-    projections = layer.attention
+    projections, scheme = layer.attention, layer._scheme
     query, key, value, output = (
         to_numpy(dense.kernel)
         for dense in (
@@ -115,8 +122,8 @@ def transformer(events, history, may_read, layer):
 
     def attend(x):
         read = history
-        if layer.norm == "pre_rms":
-            read = normalize(history, layer.attention_norm)
+        if isinstance(scheme, layers.PreNorm):
+            read = normalize(history, scheme.norms["attention_norm"])
         outputs = np.zeros(x.shape)
         for i, h in np.ndindex(len(x), layer.num_heads):
             real = read[may_read[i]]
@@ -126,12 +133,9 @@ def transformer(events, history, may_read, layer):
             outputs[i] += head @ output[h]
         return outputs
 
-    x = residual(events, attend, layer.norm, layer.attention_norm)
+    x = residual(events, attend, scheme, "attention")
     return residual(
-        x,
-        lambda x: per_token_ffn(x, layer.network),
-        layer.norm,
-        layer.network_norm,
+        x, lambda x: per_token_ffn(x, layer.network), scheme, "feed_forward"
     )
 
 

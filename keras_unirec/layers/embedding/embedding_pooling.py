@@ -1,6 +1,8 @@
 import keras
 from keras import ops
 
+from keras_unirec.layers._checks import check_choice
+
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
 class EmbeddingPooling(keras.layers.Layer):
@@ -28,11 +30,7 @@ class EmbeddingPooling(keras.layers.Layer):
 
     def __init__(self, pooling="mean", **kwargs):
         super().__init__(**kwargs)
-        if pooling not in ("mean", "sum"):
-            raise ValueError(
-                '`pooling` must be "mean" or "sum". '
-                f"Received: pooling={pooling!r}"
-            )
+        check_choice(("mean", "sum"), pooling=pooling)
         self.pooling = pooling
 
     def call(self, embeddings, ids):

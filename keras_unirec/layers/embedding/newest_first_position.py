@@ -1,6 +1,7 @@
 import keras
 from keras import ops
 
+from keras_unirec.layers import _checks
 from keras_unirec.layers._checks import check_positive_integers
 
 
@@ -36,8 +37,8 @@ class NewestFirstPosition(keras.layers.Layer):
         super().__init__(**kwargs)
         check_positive_integers(optional=True, max_length=max_length)
         self.max_length = max_length
-        self.initializer = keras.initializers.get(
-            initializer or keras.initializers.RandomNormal(0, 0.05)
+        self.initializer = _checks.initializer(
+            "initializer", initializer, keras.initializers.RandomNormal(0, 0.05)
         )
         self.supports_masking = True
 

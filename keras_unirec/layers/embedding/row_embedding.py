@@ -1,6 +1,7 @@
 import keras
 from keras import ops
 
+from keras_unirec.layers import _checks
 from keras_unirec.layers._checks import check_positive_integers
 from keras_unirec.layers._checks import is_integer
 
@@ -45,8 +46,10 @@ class RowEmbedding(keras.layers.Layer):
             )
         self.rows = rows
         self.dim = dim
-        self.embeddings_initializer = keras.initializers.get(
-            embeddings_initializer or keras.initializers.RandomNormal(0, 0.05)
+        self.embeddings_initializer = _checks.initializer(
+            "embeddings_initializer",
+            embeddings_initializer,
+            keras.initializers.RandomNormal(0, 0.05),
         )
 
     def build(self, input_shape):

@@ -2,6 +2,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_unirec.layers._checks import is_integer
+
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
 class TimeGapBucket(keras.layers.Layer):
@@ -11,7 +13,7 @@ class TimeGapBucket(keras.layers.Layer):
     gets 1. Integer boundaries make the bucket exact on every backend.
 
     Args:
-        boundaries: Increasing integers, in seconds.
+        boundaries: Increasing list of integers, in seconds.
 
     Input shape:
         Integer gaps of any shape, in seconds, negative where missing.
@@ -28,12 +30,17 @@ class TimeGapBucket(keras.layers.Layer):
 
     def __init__(self, boundaries, **kwargs):
         super().__init__(autocast=False, **kwargs)
-        boundaries = [int(boundary) for boundary in boundaries]
-        if boundaries != sorted(set(boundaries)):
+        if (
+            not isinstance(boundaries, (list, tuple))
+            or not boundaries
+            or not all(is_integer(b) and 0 <= b < 2**31 for b in boundaries)
+            or list(boundaries) != sorted(set(boundaries))
+        ):
             raise ValueError(
-                f"`boundaries` must increase. Received: boundaries={boundaries}"
+                "`boundaries` must increase: a non-empty list of integers, "
+                f"from 0 to 2**31 - 1. Received: boundaries={boundaries!r}"
             )
-        self.boundaries = boundaries
+        self.boundaries = list(boundaries)
 
     def call(self, inputs):
         bucket = ops.digitize(inputs, np.array(self.boundaries, "int32"))

@@ -14,7 +14,12 @@ FEED_FORWARDS = {
 
 def make_feed_forward(feed_forward, dtype, optional=False):
     return _parts.make(
-        "feed_forward", feed_forward, FEED_FORWARDS, dtype, optional
+        "feed_forward",
+        feed_forward,
+        FEED_FORWARDS,
+        dtype,
+        optional,
+        shared=False,
     )
 
 

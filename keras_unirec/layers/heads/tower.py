@@ -1,7 +1,7 @@
 import keras
 from keras import ops
 
-from keras_unirec.layers._checks import check_positive_integers
+from keras_unirec.layers._checks import check_widths
 from keras_unirec.layers.embedding.feature_embedding import layer_name
 
 
@@ -13,8 +13,8 @@ class Tower(keras.layers.Layer):
     float32. A model calls `outputs`; the layer itself is not called.
 
     Args:
-        units: None, or list of ints: hidden widths. Defaults to `None`: one
-            hidden layer of the width of a token.
+        units: None, or list of ints: hidden widths; none of them is a linear
+            tower. Defaults to `None`: one hidden layer of the width of a token.
 
     Example:
     ```python
@@ -26,13 +26,7 @@ class Tower(keras.layers.Layer):
     def __init__(self, units=None, **kwargs):
         super().__init__(**kwargs)
         if units is not None:
-            if not isinstance(units, (list, tuple)):
-                raise ValueError(
-                    "`units` must be a list of widths, or None. "
-                    f"Received: units={units!r}"
-                )
-            for each in units:
-                check_positive_integers(units=each)
+            check_widths(empty=True, units=units)
         self.units = None if units is None else tuple(units)
         self._layers_by_name = {}
 

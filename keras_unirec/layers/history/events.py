@@ -68,7 +68,12 @@ class Events(_parts.Composite):
         self.join = join
         self.max_length = max_length
         self.position = _parts.make(
-            "position", position, POSITIONS, self.dtype_policy, optional=True
+            "position",
+            position,
+            POSITIONS,
+            self.dtype_policy,
+            optional=True,
+            shared=False,
         )
         self.use_bias = use_bias
         self._layers_by_name = {}

@@ -48,11 +48,11 @@ class HistoryEncoder(_parts.Composite):
         super().__init__(**kwargs)
         check_positive_integers(optional=True, hidden_dim=hidden_dim)
         check_ratio(optional=True, ratio=ratio)
-        if residual is not None:
-            residual = make_residual(residual, self.dtype_policy)
         self.hidden_dim = hidden_dim
         self.ratio = ratio
-        self.residual = residual
+        self.residual = make_residual(
+            residual, self.dtype_policy, optional=True
+        )
         self.supports_masking = True
 
     def build(self, input_shape):

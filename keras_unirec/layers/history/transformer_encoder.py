@@ -74,12 +74,12 @@ class TransformerEncoder(_parts.Composite):
         check_positive_integers(optional=True, hidden_dim=hidden_dim)
         check_ratio(optional=True, ratio=ratio)
         check_bools(causal=causal)
-        if residual is not None:
-            residual = make_residual(residual, self.dtype_policy)
         self.num_heads = num_heads
         self.hidden_dim = hidden_dim
         self.ratio = ratio
-        self.residual = residual
+        self.residual = make_residual(
+            residual, self.dtype_policy, optional=True
+        )
         self.causal = causal
         self.supports_masking = True
 
@@ -113,7 +113,7 @@ class TransformerEncoder(_parts.Composite):
         )
         self.network.build(events_shape)
         self._scheme = self.residual or PreNorm(dtype=self.dtype_policy)
-        if history_shape and len(self._scheme.start(None).tensors) > 1:
+        if history_shape and self._scheme.num_streams > 1:
             raise ValueError(
                 "Events that read a history need a residual scheme of one "
                 "stream: the history is read as the events are. Received: "

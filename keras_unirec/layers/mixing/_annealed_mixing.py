@@ -48,7 +48,8 @@ class AnnealedMixing(keras.layers.Layer):
         )
         if end_temperature > start_temperature:
             raise ValueError(
-                "The temperature must not rise. Received: "
+                "`end_temperature` must be at most `start_temperature`: the "
+                "temperature must not rise. Received: "
                 f"start_temperature={start_temperature}, "
                 f"end_temperature={end_temperature}"
             )

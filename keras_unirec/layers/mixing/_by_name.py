@@ -30,7 +30,7 @@ MIXERS = {
 
 
 def make_mixer(mixer, dtype):
-    return _parts.make("mixer", mixer, MIXERS, dtype, optional=True)
+    return _parts.make("mixer", mixer, MIXERS, dtype, True, shared=False)
 
 
 def build_mixer(mixer, input_shape):

@@ -96,13 +96,13 @@ class QueryMixer(_parts.Composite):
                 "`DecoupledHeadMixing` or `TokenSelfAttention`. "
                 f"Received: mixer={type(self.mixer).__name__}"
             )
-        streams = self.residual.start(context)
-        if len(streams.tensors) > 1:
+        if self.residual.num_streams > 1:
             raise ValueError(
                 "`context` needs a residual scheme of one stream: another "
                 "side has gone through the steps of its own. Received: "
                 f"residual={type(self.residual).__name__}"
             )
+        streams = self.residual.start(context)
         return functools.partial(
             self.mixer, context=self.residual.read(streams, "mixer")
         )

@@ -1,4 +1,5 @@
 import keras
+from keras import ops
 
 from keras_unirec.layers import _parts
 from keras_unirec.layers._checks import check_same_shape
@@ -57,8 +58,10 @@ class UniMixerBlock(_parts.Composite):
     def call(self, inputs):
         tokens = inputs
         if self.mixer is not None:
-            tokens = self.mixer_norm(tokens + self.mixer(tokens))
-        return self.feed_forward(tokens)
+            # A part may have a dtype policy of its own.
+            mixed = ops.cast(self.mixer(tokens), tokens.dtype)
+            tokens = self.mixer_norm(tokens + mixed)
+        return ops.cast(self.feed_forward(tokens), inputs.dtype)
 
     def compute_mask(self, inputs, mask=None):
         return None

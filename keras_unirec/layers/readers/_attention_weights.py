@@ -5,14 +5,6 @@ from keras import ops
 ATTENTIONS = ("softmax", "sigmoid")
 
 
-def check_attention(attention):
-    if attention not in ATTENTIONS:
-        raise ValueError(
-            '`attention` must be "softmax" or "sigmoid". '
-            f"Received: attention={attention}"
-        )
-
-
 def attention_weights(scores, mask, attention):
     """Weights of events, zero on padding; float32 inside.
 

@@ -73,3 +73,13 @@ class HistoryReader(_parts.Composite):
             )(x)
             for x in read
         ]
+
+
+def make_each(argument, part, known, *args, **kwargs):
+    """`_parts.make`, for a part or for a dict of parts by history."""
+    if not isinstance(part, dict):
+        return _parts.make(argument, part, known, *args, **kwargs)
+    return {
+        name: _parts.make(argument, each, known, *args, **kwargs)
+        for name, each in part.items()
+    }

@@ -1,14 +1,6 @@
 """Whether keys and values are computed, or absorbed by the queries."""
 
-_MODES = ("auto", "absorbed", "projected")
-
-
-def check_kv_mode(kv_mode):
-    if kv_mode not in _MODES:
-        raise ValueError(
-            '`kv_mode` must be "auto", "absorbed" or "projected". '
-            f"Received: kv_mode={kv_mode}"
-        )
+KV_MODES = ("auto", "absorbed", "projected")
 
 
 def resolve_kv_mode(kv_mode, num_candidates, length, macs):

@@ -11,6 +11,7 @@ from keras_unirec.layers.history.events import Events
 from keras_unirec.layers.history.events import by_history
 from keras_unirec.layers.history.history_mean import HistoryMean
 from keras_unirec.layers.readers._history_reader import HistoryReader
+from keras_unirec.layers.readers._history_reader import make_each
 from keras_unirec.layers.readers.query_decoding import QueryDecoding
 from keras_unirec.layers.residual._by_name import make_residual
 from keras_unirec.layers.tokens.query_generation import QueryGeneration
@@ -69,28 +70,32 @@ class DecodingReader(HistoryReader):
         policy = self.dtype_policy
         self.num_layers = num_layers
         self.dim = dim
-        self.events = events or Events(
-            64, position="newest_first", dtype=policy
-        )
-        self.encoder = _each(encoder, _make_encoder, policy, "encoder")
-        self.queries = queries or QueryGeneration(
-            context="target", dtype=policy
-        )
-        self.reader = _each(
-            reader or QueryDecoding(residual="pre_rms", dtype=policy),
-            _make_reader,
-            policy,
+        if events is None:
+            events = Events(64, position="newest_first", dtype=policy)
+        self.events = _instance("events", events, Events)
+        self.encoder = make_each("encoder", encoder, ENCODERS, policy, True)
+        if queries is None:
+            queries = QueryGeneration(context="target", dtype=policy)
+        self.queries = _instance("queries", queries, QueryGeneration)
+        if reader is None:
+            reader = QueryDecoding(residual="pre_rms", dtype=policy)
+        self.reader = make_each(
             "reader",
+            reader,
+            {"query_decoding": QueryDecoding},
+            policy,
+            needs=("request", "candidates", "num_queries"),
         )
-        if residual is not None:
-            residual = make_residual(residual, policy)
-        self.residual = residual
+        self.residual = make_residual(residual, policy, optional=True)
         self._readers, self._kept = {}, {}
 
     def num_queries(self, names):
         """Numbers of queries, by history that is read; joined ones are one."""
         readers = by_history("reader", self.reader, names)
-        numbers = {name: each.num_queries for name, each in readers.items()}
+        numbers = {
+            name: getattr(each, "part", each).num_queries
+            for name, each in readers.items()
+        }
         if self.events.joins:
             return {"joined": sum(numbers.values())}
         return numbers
@@ -137,12 +142,20 @@ class DecodingReader(HistoryReader):
                 ],
                 "mask": mask,
             }
+        total = sum(numbers.values())
+        for name, expected in (("num_queries", total), ("dim", self.dim)):
+            value = getattr(self.queries, name)
+            if value not in (None, expected):
+                raise ValueError(
+                    f"`{name}` of `queries` is what the model says, {expected};"
+                    f" leave it out. Received: {name}={value}"
+                )
         self._generation = _parts.copy(
             "queries",
             self.queries,
             self.dtype_policy,
             "query_generation",
-            num_queries=sum(numbers.values()),
+            num_queries=total,
             dim=self.dim,
         )
         self._numbers = numbers
@@ -259,18 +272,10 @@ class DecodingReader(HistoryReader):
         return config
 
 
-def _each(value, make, dtype, argument):
-    """A part, or a dict of parts by history."""
-    if isinstance(value, dict):
-        return {k: make(argument, v, dtype) for k, v in value.items()}
-    return make(argument, value, dtype)
-
-
-def _make_encoder(argument, encoder, dtype):
-    return _parts.make(argument, encoder, ENCODERS, dtype, optional=True)
-
-
-def _make_reader(argument, reader, dtype):
-    return _parts.make(
-        argument, reader, {"query_decoding": QueryDecoding}, dtype
-    )
+def _instance(argument, part, cls):
+    if not isinstance(part, cls):
+        raise ValueError(
+            f"`{argument}` must be a `{cls.__name__}`. "
+            f"Received: {argument}={part!r}"
+        )
+    return part

@@ -2,13 +2,15 @@ import keras
 from keras import ops
 
 from keras_unirec.layers import _parts
+from keras_unirec.layers._checks import check_choice
 from keras_unirec.layers._glorot import glorot
 from keras_unirec.layers.readers._attend import attend
+from keras_unirec.layers.readers._attention_weights import ATTENTIONS
 from keras_unirec.layers.readers._attention_weights import attention_weights
-from keras_unirec.layers.readers._attention_weights import check_attention
-from keras_unirec.layers.readers._kv_mode import check_kv_mode
+from keras_unirec.layers.readers._kv_mode import KV_MODES
 from keras_unirec.layers.readers._kv_mode import resolve_kv_mode
 from keras_unirec.layers.readers.head_key_value import kept_of_request
+from keras_unirec.layers.readers.history_map import HistoryMap
 
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
@@ -74,8 +76,13 @@ class HeadCrossAttention(_parts.Composite):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_attention(attention)
-        check_kv_mode(kv_mode)
+        check_choice(ATTENTIONS, attention=attention)
+        check_choice(KV_MODES, kv_mode=kv_mode)
+        if history_map is not None and not isinstance(history_map, HistoryMap):
+            raise ValueError(
+                "`history_map` must be a `HistoryMap` or None. "
+                f"Received: history_map={history_map!r}"
+            )
         self.history_map = history_map
         self.attention = attention
         self.kv_mode = kv_mode
@@ -185,6 +192,8 @@ class HeadCrossAttention(_parts.Composite):
 
     def _projected_weights(self, queries, keys, mask):
         queries = queries / queries.shape[-1] ** 0.5
+        # `HeadKeyValue` has a dtype policy of its own.
+        keys = ops.cast(keys, queries.dtype)
         scores = ops.einsum("rcnk,rntk->rcnt", queries, keys)
         if mask is not None:
             mask = mask[:, None, None, :]
@@ -221,7 +230,8 @@ class HeadCrossAttention(_parts.Composite):
         In this order, one copy serves both products and their gradients.
         """
         if self.history_map is not None:
-            events = self.history_map(history)
+            # The map may have a dtype policy of its own.
+            events = ops.cast(self.history_map(history), history.dtype)
         else:
             requests, length, _ = ops.shape(history)
             events = ops.reshape(

@@ -1,6 +1,7 @@
 import keras
 from keras import ops
 
+from keras_unirec.layers._checks import check_positive_integers
 from keras_unirec.layers._glorot import glorot
 
 
@@ -32,12 +33,7 @@ class HistoryMap(keras.layers.Layer):
 
     def __init__(self, num_heads, dim, **kwargs):
         super().__init__(**kwargs)
-        if num_heads < 1:
-            raise ValueError(
-                f"`num_heads` must be positive. Received: num_heads={num_heads}"
-            )
-        if dim < 1:
-            raise ValueError(f"`dim` must be positive. Received: dim={dim}")
+        check_positive_integers(num_heads=num_heads, dim=dim)
         self.num_heads = num_heads
         self.dim = dim
         self.supports_masking = True

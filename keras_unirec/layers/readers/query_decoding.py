@@ -2,12 +2,13 @@ import keras
 from keras import ops
 
 from keras_unirec.layers import _parts
+from keras_unirec.layers._checks import check_choice
 from keras_unirec.layers._checks import check_positive_integers
 from keras_unirec.layers._glorot import glorot
 from keras_unirec.layers.readers._attend import attend
+from keras_unirec.layers.readers._attention_weights import ATTENTIONS
 from keras_unirec.layers.readers._attention_weights import attention_weights
-from keras_unirec.layers.readers._attention_weights import check_attention
-from keras_unirec.layers.readers._kv_mode import check_kv_mode
+from keras_unirec.layers.readers._kv_mode import KV_MODES
 from keras_unirec.layers.readers._kv_mode import resolve_kv_mode
 from keras_unirec.layers.readers.head_key_value import kept_of_request
 from keras_unirec.layers.residual._by_name import make_residual
@@ -82,16 +83,16 @@ class QueryDecoding(_parts.Composite):
         super().__init__(**kwargs)
         check_positive_integers(num_heads=num_heads, num_queries=num_queries)
         check_positive_integers(optional=True, head_dim=head_dim)
-        check_attention(attention)
-        check_kv_mode(kv_mode)
-        if residual is not None:
-            residual = make_residual(residual, self.dtype_policy)
+        check_choice(ATTENTIONS, attention=attention)
+        check_choice(KV_MODES, kv_mode=kv_mode)
         self.num_heads = num_heads
         self.head_dim = head_dim
         self.num_queries = num_queries
         self.attention = attention
         self.kv_mode = kv_mode
-        self.residual = residual
+        self.residual = make_residual(
+            residual, self.dtype_policy, optional=True
+        )
         self.supports_masking = True
 
     def build(self, queries_shape, history_shape):

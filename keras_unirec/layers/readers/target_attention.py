@@ -6,6 +6,7 @@ from keras_unirec.layers.embedding._columns import column
 from keras_unirec.layers.embedding.feature_embedding import layer_name
 from keras_unirec.layers.history.events import by_history
 from keras_unirec.layers.readers._history_reader import HistoryReader
+from keras_unirec.layers.readers._history_reader import make_each
 from keras_unirec.layers.readers.query_decoding import QueryDecoding
 
 
@@ -21,8 +22,8 @@ class TargetAttention(HistoryReader):
     wide as an event.
 
     Args:
-        reader: `QueryDecoding`, or dict of them by history. Defaults to
-            `None`: 4 heads of width 16, without residual.
+        reader: `QueryDecoding`, or dict of them by history; without residual
+            where it leaves that open. Defaults to `None`: 4 heads of width 16.
 
     Example:
     ```python
@@ -39,8 +40,15 @@ class TargetAttention(HistoryReader):
 
     def __init__(self, reader=None, **kwargs):
         super().__init__(**kwargs)
-        self.reader = reader or QueryDecoding(
-            num_heads=4, head_dim=16, residual="none", dtype=self.dtype_policy
+        if reader is None:
+            reader = QueryDecoding(head_dim=16, dtype=self.dtype_policy)
+        self.reader = make_each(
+            "reader",
+            reader,
+            {"query_decoding": QueryDecoding},
+            self.dtype_policy,
+            shared=False,
+            needs=("request", "candidates"),
         )
         self._readers = {}
 
@@ -55,6 +63,7 @@ class TargetAttention(HistoryReader):
                 prototype,
                 self.dtype_policy,
                 f"target_attention_{layer_name(name)}",
+                residual="none",
             )
             self._readers[name] = reader
             shape = (None, None, 1, history.events.shape[-1])

@@ -18,5 +18,13 @@ RESIDUALS = {
 }
 
 
-def make_residual(residual, dtype):
-    return _parts.make("residual", residual, RESIDUALS, dtype)
+def make_residual(residual, dtype, optional=False):
+    return _parts.make(
+        "residual",
+        residual,
+        RESIDUALS,
+        dtype,
+        optional,
+        shared=False,
+        needs=("start", "step", "finish", "build_steps"),
+    )

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import keras
+from keras import ops
 
 NORMS = {
     "rms": keras.layers.RMSNormalization,
@@ -32,24 +33,23 @@ class ResidualScheme(keras.layers.Layer):
     step: two passes with the same names share them.
 
     A subclass writes `read` and `write`, and lists the normalizations of a
-    step in `step_norms`, those of the end in `final_norms`.
+    step in `step_norms`, those of the end in `final_norms`. Their kind is
+    `norm`, one of `NORMS`.
     """
 
+    num_streams = 1
+    norm = "rms"
     step_norms = ()
     final_norms = ()
 
-    def __init__(self, norm, **kwargs):
+    def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        if norm not in NORMS:
-            raise ValueError(
-                f"`norm` must be one of {tuple(NORMS)}. Received: norm={norm!r}"
-            )
-        self.norm = norm
         self.norms = {}
 
     def start(self, inputs):
         """The streams of the tokens, before the first step."""
-        return Streams((inputs,), 0)
+        inputs = _cast(inputs, self.compute_dtype)
+        return Streams((inputs,) * self.num_streams, 0)
 
     def step(self, streams, sublayer, name=None):
         """Runs one sublayer.
@@ -62,9 +62,19 @@ class ResidualScheme(keras.layers.Layer):
 
         Returns:
             The next streams.
+
+        Raises:
+            ValueError: If neither says the name.
         """
-        name = name or sublayer.name
+        name = name or getattr(sublayer, "name", None)
+        if name is None:
+            raise ValueError(
+                "`name` must be given where the sublayer is a function. "
+                "Received: name=None"
+            )
         update = sublayer(self.read(streams, name))
+        # A sublayer may have a dtype policy of its own.
+        update = _cast(update, streams.tensors[0].dtype)
         return Streams(self.write(streams, update, name), streams.depth + 1)
 
     def finish(self, streams):
@@ -110,5 +120,9 @@ class ResidualScheme(keras.layers.Layer):
             f"are. Received: a call of {type(self).__name__}"
         )
 
-    def get_config(self):
-        return {**super().get_config(), "norm": self.norm}
+
+def _cast(x, dtype):
+    dtype = keras.backend.standardize_dtype(dtype)
+    if keras.backend.standardize_dtype(x.dtype) == dtype:
+        return x  # No operation in the graph of a model.
+    return ops.cast(x, dtype)

@@ -24,7 +24,7 @@ class NoNorm(ResidualScheme):
     """
 
     def __init__(self, residual=True, **kwargs):
-        super().__init__("rms", **kwargs)
+        super().__init__(**kwargs)
         check_bools(residual=residual)
         self.residual = residual
 
@@ -32,7 +32,4 @@ class NoNorm(ResidualScheme):
         return (streams.tensors[0] + update if self.residual else update,)
 
     def get_config(self):
-        config = super().get_config()
-        config.pop("norm")
-        config["residual"] = self.residual
-        return config
+        return {**super().get_config(), "residual": self.residual}

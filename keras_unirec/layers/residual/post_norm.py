@@ -1,5 +1,7 @@
 import keras
 
+from keras_unirec.layers._checks import check_choice
+from keras_unirec.layers.residual._scheme import NORMS
 from keras_unirec.layers.residual._scheme import ResidualScheme
 
 
@@ -24,7 +26,12 @@ class PostNorm(ResidualScheme):
     step_norms = ("norm",)
 
     def __init__(self, norm="layer", **kwargs):
-        super().__init__(norm, **kwargs)
+        super().__init__(**kwargs)
+        check_choice(NORMS, norm=norm)
+        self.norm = norm
 
     def write(self, streams, update, name):
         return (self.normalize(streams.tensors[0] + update, f"{name}_norm"),)
+
+    def get_config(self):
+        return {**super().get_config(), "norm": self.norm}

@@ -1,6 +1,8 @@
 import keras
 
 from keras_unirec.layers._checks import check_bools
+from keras_unirec.layers._checks import check_choice
+from keras_unirec.layers.residual._scheme import NORMS
 from keras_unirec.layers.residual._scheme import ResidualScheme
 
 
@@ -26,8 +28,10 @@ class PreNorm(ResidualScheme):
     step_norms = ("norm",)
 
     def __init__(self, norm="rms", final_norm=False, **kwargs):
-        super().__init__(norm, **kwargs)
+        super().__init__(**kwargs)
+        check_choice(NORMS, norm=norm)
         check_bools(final_norm=final_norm)
+        self.norm = norm
         self.final_norm = final_norm
 
     @property
@@ -43,4 +47,7 @@ class PreNorm(ResidualScheme):
         return self.normalize(streams.tensors[0], *self.final_norms)
 
     def get_config(self):
-        return {**super().get_config(), "final_norm": self.final_norm}
+        config = super().get_config()
+        config["norm"] = self.norm
+        config["final_norm"] = self.final_norm
+        return config

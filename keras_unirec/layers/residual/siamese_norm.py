@@ -3,7 +3,6 @@ from keras import ops
 
 from keras_unirec.layers._checks import check_bools
 from keras_unirec.layers.residual._scheme import ResidualScheme
-from keras_unirec.layers.residual._scheme import Streams
 
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
@@ -42,8 +41,10 @@ class SiameseNorm(ResidualScheme):
     normalizes with RMS and once a block.
     """
 
+    num_streams = 2
+
     def __init__(self, normalize_input=False, scale_by_depth=False, **kwargs):
-        super().__init__("rms", **kwargs)
+        super().__init__(**kwargs)
         check_bools(
             normalize_input=normalize_input, scale_by_depth=scale_by_depth
         )
@@ -58,9 +59,6 @@ class SiameseNorm(ResidualScheme):
     @property
     def final_norms(self):
         return (f"{self.name}_y_norm",)
-
-    def start(self, inputs):
-        return Streams((inputs, inputs), 0)
 
     def read(self, streams, name):
         x, y = streams.tensors
@@ -83,7 +81,6 @@ class SiameseNorm(ResidualScheme):
 
     def get_config(self):
         config = super().get_config()
-        config.pop("norm")
         config["normalize_input"] = self.normalize_input
         config["scale_by_depth"] = self.scale_by_depth
         return config

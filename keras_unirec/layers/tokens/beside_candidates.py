@@ -21,13 +21,24 @@ class BesideCandidates(keras.layers.Layer):
     ```
     """
 
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
     def call(self, request, candidates):
         shape = (*ops.shape(candidates)[:2], request.shape[-1])
         request = ops.broadcast_to(request[:, None, :], shape)
         return ops.concatenate([request, candidates], axis=-1)
+
+    def compute_mask(self, request, candidates, mask=None):
+        return None
 
     def compute_output_shape(self, request_shape, candidates_shape):
         return (
             *candidates_shape[:-1],
             request_shape[-1] + candidates_shape[-1],
         )
+
+    def get_config(self):
+        # Keras writes a config by itself only where `dtype` is a string.
+        return super().get_config()

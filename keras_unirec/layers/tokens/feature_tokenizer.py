@@ -3,6 +3,7 @@ import numpy as np
 from keras import ops
 
 from keras_unirec.layers._checks import check_positive_integers
+from keras_unirec.layers._checks import check_widths
 
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
@@ -55,13 +56,17 @@ class FeatureTokenizer(keras.layers.Layer):
         if groups is not None:
             _check_groups(groups)
         if group_dims is not None:
-            if not isinstance(group_dims, (list, tuple)) or not group_dims:
+            check_widths(group_dims=group_dims)
+            if groups is not None:
                 raise ValueError(
-                    "`group_dims` must be a non-empty list of positive widths. "
-                    f"Received: group_dims={group_dims}"
+                    "`groups` have the widths of their columns: `group_dims` "
+                    f"must be None. Received: group_dims={group_dims}"
                 )
-            for each in group_dims:
-                check_positive_integers(group_dims=each)
+            if num_tokens not in (None, len(group_dims)):
+                raise ValueError(
+                    f"`group_dims` must be {num_tokens} widths, as "
+                    f"`num_tokens` says. Received: group_dims={group_dims}"
+                )
         self.dim = dim
         self.num_tokens = num_tokens
         self.groups = groups
@@ -171,6 +176,16 @@ class FeatureTokenizer(keras.layers.Layer):
         num_tokens = self.num_tokens or len(self.groups or self.group_dims)
         return (*input_shape[:-1], num_tokens, self.dim)
 
+    def get_build_config(self):
+        config = super().get_build_config()
+        if config is not None and self._widths is not None:
+            config["widths"] = list(self._widths)
+        return config
+
+    def build_from_config(self, config):
+        self._widths = config.get("widths")
+        super().build_from_config(config)
+
     def get_config(self):
         config = super().get_config()
         config["dim"] = self.dim
@@ -181,15 +196,19 @@ class FeatureTokenizer(keras.layers.Layer):
 
 
 def _check_groups(groups):
-    if not isinstance(groups, (list, tuple)) or not all(
-        isinstance(group, (list, tuple))
-        and len(group)
-        and all(isinstance(key, str) for key in group)
-        for group in groups
+    if (
+        not isinstance(groups, (list, tuple))
+        or not groups
+        or not all(
+            isinstance(group, (list, tuple))
+            and group
+            and all(isinstance(key, str) for key in group)
+            for group in groups
+        )
     ):
         raise ValueError(
-            "`groups` must be a list of lists of column names. "
-            f"Received: groups={groups!r}"
+            "`groups` must be a non-empty list of non-empty lists of column "
+            f"names. Received: groups={groups!r}"
         )
 
 

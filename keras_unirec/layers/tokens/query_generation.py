@@ -159,7 +159,7 @@ def _check_tokens(tokens, context):
         raise ValueError(
             "`tokens` selects the feature tokens that queries are made of; "
             'with `context="target"` they are made of the item columns alone. '
-            f"Received: tokens={tokens}"
+            f"Received: tokens={tokens!r}"
         )
     if (
         not isinstance(tokens, (list, tuple))
@@ -169,5 +169,5 @@ def _check_tokens(tokens, context):
     ):
         raise ValueError(
             "`tokens` must be a list of different indices of feature tokens. "
-            f"Received: tokens={tokens}"
+            f"Received: tokens={tokens!r}"
         )

@@ -39,7 +39,7 @@ class RowEmbeddingTest(TestCase):
     def test_errors(self):
         with self.assertRaisesRegex(ValueError, "`rows` must hold"):
             layers.RowEmbedding(rows=2, dim=4)
-        with self.assertRaisesRegex(ValueError, "`dim` must be positive"):
+        with self.assertRaisesRegex(ValueError, "`dim` must be a positive"):
             layers.RowEmbedding(rows=5, dim=0)
 
 
@@ -102,12 +102,3 @@ class NewestFirstPositionTest(TestCase):
         )
         with self.assertRaisesRegex(ValueError, "`max_length` must be"):
             layers.NewestFirstPosition(0)
-
-
-class BesideCandidatesTest(TestCase):
-    def test_repeats_the_request(self):
-        request = np.array([[1.0, 2.0], [3.0, 4.0]], "float32")
-        candidates = np.zeros((2, 3, 1), "float32")
-        outputs = np.asarray(layers.BesideCandidates()(request, candidates))
-        self.assertEqual(outputs.shape, (2, 3, 3))
-        self.assertAllClose(outputs[1, 2], [3.0, 4.0, 0.0])

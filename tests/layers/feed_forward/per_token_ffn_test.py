@@ -32,6 +32,17 @@ class PerTokenFFNTest(TestCase):
                 expected = per_token_ffn(inputs, layer)
                 self.assertAllClose(layer(inputs), expected, atol=1e-5)
 
+    def test_hidden_width(self):
+        """`hidden_dim`, or a ratio of the width of the input: 4."""
+        for init_kwargs, hidden_dim in (
+            ({}, 32),
+            ({"ratio": 1.5}, 12),
+            ({"ratio": 2, "hidden_dim": 5}, 5),
+        ):
+            layer = layers.PerTokenFFN(**init_kwargs)
+            layer.build((None, 4, 8))
+            self.assertEqual(tuple(layer.up_kernel.shape), (4, 8, hidden_dim))
+
     def test_tokens_are_independent(self):
         x = np.random.default_rng(0).normal(size=(2, 3, 4, 8))
         layer = layers.PerTokenFFN(5)
@@ -59,5 +70,9 @@ class PerTokenFFNTest(TestCase):
             self.assertAllClose(outputs.std(), expected, rtol=0.1)
 
     def test_errors(self):
-        with self.assertRaisesRegex(ValueError, "`hidden_dim` must be pos"):
+        with self.assertRaisesRegex(ValueError, "`hidden_dim` must be a pos"):
             layers.PerTokenFFN(0)
+        with self.assertRaisesRegex(ValueError, "at least 1 over a width of 8"):
+            layers.PerTokenFFN(ratio=0.01).build((None, 4, 8))
+        with self.assertRaisesRegex(ValueError, "both numbers must be known"):
+            layers.PerTokenFFN(5).build((None, None, 8))

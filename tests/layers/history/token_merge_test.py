@@ -208,7 +208,7 @@ class TokenMergeTest(TestCase):
             self.assertBetween(to_numpy(groups)[:, 1:].std(), low, high)
 
     def test_errors(self):
-        with self.assertRaisesRegex(ValueError, "`size` must be positive"):
+        with self.assertRaisesRegex(ValueError, "`size` must be a positive"):
             layers.TokenMerge(0)
         with self.assertRaisesRegex(ValueError, "`num_heads` must divide"):
             layers.TokenMerge(2, True, num_heads=3).build((None, 6, E))

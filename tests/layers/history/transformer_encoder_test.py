@@ -5,6 +5,8 @@ from absl.testing import parameterized
 from keras_unirec import layers
 from tests.layers.inputs import pad_histories
 from tests.layers.inputs import randomize_weights
+from tests.layers.references import per_token_ffn
+from tests.layers.references import rms_norm
 from tests.layers.references import transformer
 from tests.layers.tensor_sizes import tensor_sizes
 from tests.test_case import TestCase
@@ -13,7 +15,7 @@ from tests.test_case import to_numpy
 E, HIDDEN, HEADS = 8, 12, 2
 LENGTHS = (5, 2, 1, 0)
 R, T, RECENT = len(LENGTHS), 6, 3
-NORMS = ("pre_rms", "post_layer", None)
+RESIDUALS = (None, "pre_rms", "post_layer", "no_norm", "none")
 
 
 def make_histories():
@@ -52,7 +54,7 @@ class TransformerEncoderTest(TestCase):
             init_kwargs={
                 "num_heads": HEADS,
                 "hidden_dim": HIDDEN,
-                "norm": "post_layer",
+                "residual": "post_layer",
                 "causal": True,
             },
             input_shape={"events": (R, RECENT, E), "history": (R, T, E)},
@@ -61,8 +63,12 @@ class TransformerEncoderTest(TestCase):
             expected_num_trainable_weights=4 + 4 + 4,
             expected_num_parameters=num_parameters + 4 * E,
         )
-        for norm, num_norms in (("pre_rms", 2), (None, 0)):
-            layer = make_layer(norm=norm)
+        for residual, num_norms in (
+            (None, 2),
+            ("pre_rms", 2),
+            ("no_norm", 0),
+        ):
+            layer = make_layer(residual=residual)
             self.assertLen(layer.trainable_weights, 4 + 4 + num_norms)
             expected = num_parameters + num_norms * E
             self.assertEqual(layer.count_params(), expected)
@@ -80,7 +86,7 @@ class TransformerEncoderTest(TestCase):
         )
 
     @parameterized.product(
-        norm=NORMS, causal=[False, True], side=["right", "left"]
+        residual=RESIDUALS, causal=[False, True], side=["right", "left"]
     )
     def test_self_attention_equals_the_paper(self, side, **kwargs):
         """HyFormer, eq. 5, whatever the padding."""
@@ -94,7 +100,7 @@ class TransformerEncoderTest(TestCase):
             self.assertAllClose(outputs[r, mask[r]], expected, atol=1e-5)
 
     @parameterized.product(
-        norm=NORMS, causal=[False, True], side=["right", "left"]
+        residual=RESIDUALS, causal=[False, True], side=["right", "left"]
     )
     def test_recent_events_equal_the_paper(self, side, **kwargs):
         """HyFormer, eq. 6, and with `causal` the first layer of LONGER."""
@@ -120,6 +126,20 @@ class TransformerEncoderTest(TestCase):
                 full[r, mask[r]][-RECENT:],
                 atol=1e-5,
             )
+
+    def test_two_streams(self):
+        """A scheme of two streams, where the events read themselves."""
+        x = np.random.default_rng(0).normal(size=(R, T, E)).astype("float32")
+        layer = layers.TransformerEncoder(HEADS, HIDDEN, residual="siamese")
+        outputs = layer(x)
+        a, b = x, x
+        for function in (
+            lambda x: layer.attention(x, x),
+            lambda x: per_token_ffn(x, layer.network),
+        ):
+            update = to_numpy(function((a + rms_norm(b)).astype("float32")))
+            a, b = rms_norm(a + update), b + update
+        self.assertAllClose(outputs, a + rms_norm(b), atol=1e-5)
 
     @parameterized.parameters(False, True)
     def test_without_masks(self, causal):
@@ -212,9 +232,9 @@ class TransformerEncoderTest(TestCase):
         self.assertBetween(outputs.var(), 2.1, 2.7)
 
     def test_errors(self):
-        with self.assertRaisesRegex(ValueError, "`norm` must be one of"):
-            layers.TransformerEncoder(2, 5, norm="rms")
-        with self.assertRaisesRegex(ValueError, "`num_heads` must be positive"):
+        with self.assertRaisesRegex(ValueError, "`residual` must be one of"):
+            layers.TransformerEncoder(2, 5, residual="rms")
+        with self.assertRaisesRegex(ValueError, "`num_heads` must be a pos"):
             layers.TransformerEncoder(0, 5)
         with self.assertRaisesRegex(ValueError, "`num_heads` must divide"):
             layers.TransformerEncoder(3, 5).build((None, None, 8))
@@ -222,5 +242,9 @@ class TransformerEncoderTest(TestCase):
             layers.TransformerEncoder(2, 5).build(
                 (None, None, 8), (None, None, 6)
             )
-        with self.assertRaisesRegex(ValueError, "`hidden_dim` must be pos"):
-            layers.TransformerEncoder(2, 0).build((None, None, 8))
+        with self.assertRaisesRegex(ValueError, "`hidden_dim` must be a pos"):
+            layers.TransformerEncoder(2, 0)
+        with self.assertRaisesRegex(ValueError, "scheme of one stream"):
+            layers.TransformerEncoder(2, 5, residual="siamese").build(
+                (None, None, 8), (None, None, 8)
+            )

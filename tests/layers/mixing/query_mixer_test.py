@@ -21,17 +21,21 @@ class QueryMixerTest(TestCase):
             ({"mixer": None}, 4, network),
             ({"feed_forward": None}, 1, 8),
             ({"mixer": None, "feed_forward": None}, 0, 0),
-            ({"norm": "post_layer"}, 7, 16 + network + 8),
+            ({"residual": "post_layer"}, 7, 16 + network + 8),
             (
-                {"feed_forward": "gelu", "norm": None},
+                {
+                    "feed_forward": layers.PerTokenFFN(5),
+                    "residual": "no_norm",
+                },
                 4,
                 4 * (2 * 8 * 5 + 5 + 8),
             ),
         ):
+            swiglu = layers.SwiGLU(5, per_token=True)
             with self.subTest(**init_kwargs):
                 self.run_layer_test(
                     layers.QueryMixer,
-                    init_kwargs={"hidden_dim": 5, **init_kwargs},
+                    init_kwargs={"feed_forward": swiglu, **init_kwargs},
                     input_shape=(2, 3, 4, 8),
                     expected_output_shape=(2, 3, 4, 8),
                     expected_num_trainable_weights=num_weights,
@@ -42,27 +46,29 @@ class QueryMixerTest(TestCase):
         x = np.random.default_rng(0).normal(size=(2, 3, 4, 8))
         x = x.astype("float32")
 
-        layer = layers.QueryMixer(5)
+        layer = layers.QueryMixer()
         p = head_mixing(rms_norm(x)) + x
         outputs = layer(x)
-        expected = swiglu(rms_norm(p), layer.network) + p
+        expected = swiglu(rms_norm(p), layer.feed_forward) + p
         self.assertAllClose(outputs, expected, atol=1e-5)
 
-        layer = layers.QueryMixer(5, norm="post_layer")
+        layer = layers.QueryMixer(residual="post_layer")
         p = layer_norm(head_mixing(x) + x)
         outputs = layer(x)
-        expected = layer_norm(swiglu(p, layer.network) + p)
+        expected = layer_norm(swiglu(p, layer.feed_forward) + p)
         self.assertAllClose(outputs, expected, atol=1e-5)
 
     def test_equals_rankmixer(self):
         """`S = LN(Mix(X) + X)`, `X' = LN(PFFN(S) + S)`, learned norms."""
         x = np.random.default_rng(0).normal(size=(2, 3, 4, 8))
-        layer = layers.QueryMixer(5, feed_forward="gelu", norm="post_layer")
+        layer = layers.QueryMixer(feed_forward="gelu", residual="post_layer")
         layer.build(x.shape)
         randomize_weights(layer)
-        s = normalize(head_mixing(x) + x, layer.mixer_norm)
+        norms = layer.residual.norms
+        s = normalize(head_mixing(x) + x, norms["mixer_norm"])
         expected = normalize(
-            per_token_ffn(s, layer.network) + s, layer.network_norm
+            per_token_ffn(s, layer.feed_forward) + s,
+            norms["feed_forward_norm"],
         )
         self.assertAllClose(layer(x), expected, atol=1e-5)
 
@@ -72,41 +78,48 @@ class QueryMixerTest(TestCase):
             ("gelu", per_token_ffn),
             ("swiglu", swiglu),
         ):
-            layer = layers.QueryMixer(5, feed_forward=feed_forward, norm=None)
+            layer = layers.QueryMixer(
+                feed_forward=feed_forward, residual="no_norm"
+            )
             p = head_mixing(x) + x
             outputs = layer(x)
-            expected = network(p, layer.network) + p
+            expected = network(p, layer.feed_forward) + p
             self.assertAllClose(outputs, expected, atol=1e-5)
 
     def test_scale_at_initialization(self):
         """Mixing adds what it reads, the network less than that."""
         x = np.random.default_rng(0).normal(size=(100, 16, 64))
-        for norm, low, high in (("post_layer", 0.9, 1.1), (None, 1.4, 1.8)):
-            layer = layers.QueryMixer(96, feed_forward="gelu", norm=norm)
+        for residual, low, high in (
+            ("post_layer", 0.9, 1.1),
+            ("no_norm", 1.4, 1.8),
+        ):
+            layer = layers.QueryMixer(
+                feed_forward=layers.PerTokenFFN(96), residual=residual
+            )
             self.assertBetween(to_numpy(layer(x)).std(), low, high)
 
     def test_ablations(self):
         x = np.random.default_rng(0).normal(size=(2, 3, 4, 8))
         x = x.astype("float32")
-        layer = layers.QueryMixer(5, mixer=None)
+        layer = layers.QueryMixer(mixer=None)
         outputs = layer(x)
-        expected = swiglu(rms_norm(x), layer.network) + x
+        expected = swiglu(rms_norm(x), layer.feed_forward) + x
         self.assertAllClose(outputs, expected, atol=1e-5)
 
-        layer = layers.QueryMixer(5, feed_forward=None)
+        layer = layers.QueryMixer(feed_forward=None)
         self.assertAllClose(layer(x), head_mixing(rms_norm(x)) + x, atol=1e-5)
 
-        layer = layers.QueryMixer(5, mixer=None, feed_forward=None)
+        layer = layers.QueryMixer(mixer=None, feed_forward=None)
         self.assertAllClose(layer(x), x)
 
     def test_a_layer_as_mixer(self):
         x = np.random.default_rng(0).normal(size=(2, 3, 4, 8))
         mixer = layers.TokenSelfAttention(2)
-        layer = layers.QueryMixer(5, mixer=mixer)
+        layer = layers.QueryMixer(mixer=mixer)
         x = x.astype("float32")
         outputs = layer(x)
         p = to_numpy(mixer(rms_norm(x))) + x
-        expected = swiglu(rms_norm(p), layer.network) + p
+        expected = swiglu(rms_norm(p), layer.feed_forward) + p
         self.assertAllClose(outputs, expected, atol=1e-5)
         self.assertEqual(len(layer.weights), 5 + 4)
 
@@ -128,7 +141,7 @@ class QueryMixerTest(TestCase):
             ("uni_mixing_lite", layers.UniMixingLite),
             ("identity", keras.layers.Activation),
         ):
-            layer = layers.QueryMixer(5, mixer=name, feed_forward=None)
+            layer = layers.QueryMixer(mixer=name, feed_forward=None)
             outputs = layer(x)
             self.assertIs(type(layer.mixer), cls)
             mixed = to_numpy(layer.mixer(rms_norm(x).astype("float32")))
@@ -136,12 +149,10 @@ class QueryMixerTest(TestCase):
             copy = layers.QueryMixer.from_config(layer.get_config())
             self.assertIs(type(copy.mixer), cls)
         with self.assertRaisesRegex(ValueError, "must have their shape"):
-            layer = layers.QueryMixer(5, mixer=layers.HeadMixing(2))
+            layer = layers.QueryMixer(mixer=layers.HeadMixing(2))
             layer.build(x.shape)
         with self.assertRaisesRegex(ValueError, "a layer of one tensor with"):
-            layer = layers.QueryMixer(
-                5, mixer=keras.layers.MultiHeadAttention(2, 4)
-            )
+            layer = layers.QueryMixer(keras.layers.MultiHeadAttention(2, 4))
             layer.build(x.shape)
 
     def test_candidates_are_independent(self):
@@ -153,7 +164,7 @@ class QueryMixerTest(TestCase):
             "uni_mixing",
             layers.TokenSelfAttention(2),
         ):
-            layer = layers.QueryMixer(5, mixer=mixer)
+            layer = layers.QueryMixer(mixer=mixer)
             outputs = layer(x)
             flat = layer(x.reshape(6, 1, 4, 8))
             self.assertAllClose(
@@ -161,24 +172,23 @@ class QueryMixerTest(TestCase):
             )
             self.assertAllClose(layer(x[:, ::-1]), outputs[:, ::-1], atol=1e-5)
 
-    def test_norms_and_context_of_another(self):
+    def test_residual_and_context_of_another(self):
         rng = np.random.default_rng(0)
         user, items = (
             rng.normal(size=(2, 1, 3, 16)),
             rng.normal(size=(2, 4, 5, 16)),
         )
-        for norm in ("pre_rms", "post_layer"):
-            mixing = layers.DecoupledHeadMixing(3, 5)
-            first = layers.QueryMixer(5, mixer=mixing, norm=norm)
+        for cls in (layers.PreNorm, layers.PostNorm):
+            mixing, residual = layers.DecoupledHeadMixing(3, 5), cls()
+            first = layers.QueryMixer(mixing, residual=residual)
             first.build(user.shape)
-            second = layers.QueryMixer(
-                5, mixer=mixing, norm=norm, norms=first.norms
-            )
+            norms = dict(residual.norms)
+            self.assertCountEqual(norms, ["mixer_norm", "feed_forward_norm"])
+            second = layers.QueryMixer(mixing, residual=residual)
             outputs = second(items, context=user)
-            self.assertIs(second.mixer_norm, first.mixer_norm)
-            self.assertIs(second.network_norm, first.network_norm)
-            self.assertIsNot(second.network, first.network)
-            if norm == "pre_rms":
+            self.assertEqual(dict(residual.norms), norms)
+            self.assertIsNot(second.feed_forward, first.feed_forward)
+            if cls is layers.PreNorm:
                 mixed = mixing(
                     rms_norm(items).astype("float32"),
                     context=rms_norm(user).astype("float32"),
@@ -186,16 +196,16 @@ class QueryMixerTest(TestCase):
                 mixed = to_numpy(mixed) + items
             else:
                 mixed = to_numpy(
-                    first.mixer_norm(mixing(items, context=user) + items)
+                    norms["mixer_norm"](mixing(items, context=user) + items)
                 )
-            alone = layers.QueryMixer(5, mixer=None, norm=norm)
+            alone = layers.QueryMixer(mixer=None, residual=cls())
             alone.build(items.shape)
             alone.set_weights(
                 [
                     to_numpy(w)
                     for w in (
-                        *second.network.weights,
-                        *second.network_norm.weights,
+                        *second.feed_forward.weights,
+                        *norms["feed_forward_norm"].weights,
                     )
                 ]
             )
@@ -203,33 +213,31 @@ class QueryMixerTest(TestCase):
             # Its own networks, and no part of the first but the norms.
             self.assertEqual(
                 second.count_params(),
-                second.network.count_params()
-                + sum(norm.count_params() for norm in first.norms.values()),
+                second.feed_forward.count_params()
+                + sum(norm.count_params() for norm in norms.values()),
             )
             copy = layers.QueryMixer.from_config(second.get_config())
             copy.build(items.shape)
             self.assertEqual(copy.count_params(), second.count_params())
-        fusion = layers.OutputFusion(5, norm="post_layer")
-        fusion.build(items.shape)
-        other = layers.OutputFusion(7, norm="post_layer", norms=fusion.norms)
-        other.build(items.shape)
-        self.assertIs(other.swiglu_norm, fusion.swiglu_norm)
-        for wrong in (
-            lambda: layers.QueryMixer(5, norms=first.norms),  # Of RMS norms.
-            lambda: layers.QueryMixer(5, norms=first),
-            lambda: layers.OutputFusion(5, norms=first.norms),
-        ):
-            with self.assertRaisesRegex(ValueError, "`norms` must be those"):
-                wrong()
+        residual = layers.PostNorm()
+        for hidden_dim in (5, 7):
+            fusion = layers.OutputFusion(
+                layers.SwiGLU(hidden_dim, per_token=True), residual
+            )
+            fusion.build(items.shape)
+            self.assertCountEqual(residual.norms, ["feed_forward_norm"])
         with self.assertRaisesRegex(ValueError, "`context` is for a mixer"):
-            layers.QueryMixer(5, mixer="identity")(items, context=user)
+            layers.QueryMixer("identity")(items, context=user)
+        with self.assertRaisesRegex(ValueError, "scheme of one stream"):
+            mixer = layers.QueryMixer(mixing, residual="siamese")
+            mixer(items, context=user)
 
     def test_errors(self):
         with self.assertRaisesRegex(ValueError, "`mixer` must be"):
-            layers.QueryMixer(5, mixer="attention")
-        with self.assertRaisesRegex(ValueError, "`norm` must be one of"):
-            layers.QueryMixer(5, norm="rms")
+            layers.QueryMixer(mixer="attention")
+        with self.assertRaisesRegex(ValueError, "`residual` must be one of"):
+            layers.QueryMixer(residual="rms")
         with self.assertRaisesRegex(ValueError, "`feed_forward` must be one"):
-            layers.QueryMixer(5, feed_forward="relu")
+            layers.QueryMixer(feed_forward="relu")
         with self.assertRaisesRegex(ValueError, "widths for 4 tokens"):
-            layers.QueryMixer(5).build((None, 4, 6))
+            layers.QueryMixer().build((None, 4, 6))

@@ -4,7 +4,7 @@ from absl.testing import parameterized
 from keras import ops
 
 from keras_unirec import layers
-from keras_unirec.layers.query.query_decoding import decoding_macs
+from keras_unirec.layers.readers.query_decoding import decoding_macs
 from tests.layers.inputs import pad_histories
 from tests.layers.inputs import randomize_weights
 from tests.layers.references import residual
@@ -31,7 +31,7 @@ def make_inputs(side="right", length=T):
 
 
 def make_layer(**kwargs):
-    layer = layers.QueryDecoding(layers.HistoryKeyValue(HEADS, WIDTH), **kwargs)
+    layer = layers.QueryDecoding(HEADS, WIDTH, **kwargs)
     layer.build((R, C, N, D), (R, T, E))
     randomize_weights(layer)
     return layer
@@ -44,8 +44,8 @@ def reference(queries, history, mask, layer):
         The decoded queries and the weights of all events.
     """
     query_kernel = to_numpy(layer.query_kernel)
-    key_kernel = to_numpy(layer.key_value.key_kernel)
-    value_kernel = to_numpy(layer.key_value.value_kernel)
+    key_kernel = to_numpy(layer.key_kernel)
+    value_kernel = to_numpy(layer.value_kernel)
     all_weights = np.zeros((*queries.shape[:3], HEADS, history.shape[1]))
 
     def read(queries):
@@ -74,7 +74,7 @@ def reference(queries, history, mask, layer):
             outputs[r, c, i] = heads.reshape(-1) @ to_numpy(layer.output_kernel)
         return outputs
 
-    outputs = residual(queries, read, layer.norm, layer.query_norm)
+    outputs = residual(queries, read, layer._scheme, "query")
     return outputs, all_weights
 
 
@@ -83,16 +83,16 @@ class QueryDecodingTest(TestCase):
         _, _, mask = make_inputs()
         num_parameters = 2 * D * HEADS * WIDTH + 2 * E * HEADS * WIDTH
         for init_kwargs, num_norms in (
-            ({"kv_mode": "absorbed", "norm": "post_layer"}, 2),
+            ({"kv_mode": "absorbed", "residual": "post_layer"}, 2),
             ({"kv_mode": "projected", "attention": "sigmoid"}, 0),
         ):
             with self.subTest(**init_kwargs):
                 self.run_layer_test(
                     layers.QueryDecoding,
                     init_kwargs={
-                        "key_value": layers.HistoryKeyValue(
-                            HEADS, WIDTH, name="key_value"
-                        ),
+                        "num_heads": HEADS,
+                        "head_dim": WIDTH,
+                        "num_queries": N,
                         **init_kwargs,
                     },
                     input_shape={
@@ -107,8 +107,9 @@ class QueryDecodingTest(TestCase):
 
     @parameterized.parameters(
         *CASES,
-        {"kv_mode": "absorbed", "norm": "pre_rms"},
-        {"kv_mode": "projected", "norm": "post_layer"},
+        {"kv_mode": "absorbed", "residual": "pre_rms"},
+        {"kv_mode": "projected", "residual": "post_layer"},
+        {"kv_mode": "projected", "residual": "none"},
     )
     def test_equals_the_paper(self, **kwargs):
         queries, history, mask = make_inputs()
@@ -245,9 +246,10 @@ class QueryDecodingTest(TestCase):
     def test_memory_holds_events_once(self, kv_mode):
         """No tensor of a step has candidates, events and their width."""
         requests, candidates, length, event_dim = 2, 5, 50, 16
-        key_value = layers.HistoryKeyValue(HEADS, event_dim // HEADS)
         layer = layers.QueryDecoding(
-            key_value, kv_mode="auto" if kv_mode == "given" else kv_mode
+            HEADS,
+            event_dim // HEADS,
+            kv_mode="auto" if kv_mode == "given" else kv_mode,
         )
         inputs = {
             "queries": np.ones((requests, candidates, N, D), "float32"),
@@ -257,7 +259,7 @@ class QueryDecodingTest(TestCase):
 
         def function(queries, history):
             if kv_mode == "given":
-                history = key_value(history)
+                history = layer.key_value(history)
             return layer(queries, history)
 
         def step(queries, history):
@@ -276,7 +278,7 @@ class QueryDecodingTest(TestCase):
         """One event: the layer adds its value, projected."""
         rng = np.random.default_rng(0)
         dim, event_dim, width = 32, 64, 96
-        layer = layers.QueryDecoding(layers.HistoryKeyValue(4, width // 4))
+        layer = layers.QueryDecoding(4, width // 4)
         queries = rng.normal(size=(200, 1, 1, dim))
         history = rng.normal(size=(200, 1, event_dim))
         added = to_numpy(layer(queries, history)) - queries
@@ -287,14 +289,18 @@ class QueryDecodingTest(TestCase):
         history = rng.normal(size=(20, 50, event_dim))
         weights = layer.weights_of_events(queries[:20], history)
         self.assertBetween(np.log(to_numpy(weights)).std(), 0.3, 1.5)
+        # Both matrices are 64 x 96, and different.
+        keys, values = map(to_numpy, layer.key_value(history))
+        expected = np.sqrt(2 * event_dim / (event_dim + width))
+        self.assertAllClose(keys.std(), expected, rtol=0.1)
+        self.assertAllClose(values.std(), expected, rtol=0.1)
+        self.assertLess(abs((keys * values).mean()), 0.1)
 
     @parameterized.parameters("absorbed", "projected")
     def test_large_scores_in_bfloat16(self, kv_mode):
         queries, history, mask = make_inputs()
         layer = layers.QueryDecoding(
-            layers.HistoryKeyValue(HEADS, WIDTH, dtype="mixed_bfloat16"),
-            kv_mode=kv_mode,
-            dtype="mixed_bfloat16",
+            HEADS, WIDTH, kv_mode=kv_mode, dtype="mixed_bfloat16"
         )
         outputs = layer(100 * queries, 100 * history, mask=mask)
         self.assertFinite(ops.cast(outputs, "float32"))
@@ -320,29 +326,49 @@ class QueryDecodingTest(TestCase):
             history = keras.KerasTensor((None, length, E))
             self.assertEqual(layer._mode(queries, history), expected)
 
-    def test_shared_key_value(self):
-        """A second layer reads the keys and values of the first one."""
-        queries, history, mask = make_inputs()
-        first = make_layer()
-        second = layers.QueryDecoding(first.key_value)
-        second.build((R, C, N, D), (R, T, E))
-        self.assertLen(second.weights, 4)
-        second.query_kernel.assign(first.query_kernel)
-        second.output_kernel.assign(first.output_kernel)
-        self.assertAllClose(
-            second(queries, history, mask=mask),
-            first(queries, history, mask=mask),
-        )
+    def test_key_value(self):
+        history = np.random.default_rng(0).normal(size=(2, 3, E))
+        layer = make_layer()
+        kernels = layer.key_kernel, layer.value_kernel
+        for output, kernel in zip(
+            layer.key_value(history), kernels, strict=True
+        ):
+            self.assertEqual(tuple(output.shape), (2, HEADS, 3, WIDTH))
+            kernel = to_numpy(kernel)
+            for head in range(HEADS):
+                columns = kernel[:, WIDTH * head : WIDTH * (head + 1)]
+                expected = history @ columns
+                self.assertAllClose(output[:, head], expected, atol=1e-5)
+        for output in layer.key_value(np.zeros((2, 0, E), "float32")):
+            self.assertEqual(tuple(output.shape), (2, HEADS, 0, WIDTH))
+
+    def test_head_width(self):
+        """`head_dim`, or that of a query over the number of heads."""
+        for init_kwargs, width in (
+            ({}, D),
+            ({"num_heads": 2}, D),
+            ({"num_heads": 3, "head_dim": 5}, 15),
+        ):
+            layer = layers.QueryDecoding(**init_kwargs)
+            layer.build((R, C, N, D), (R, T, E))
+            self.assertEqual(tuple(layer.query_kernel.shape), (D, width))
+            self.assertEqual(tuple(layer.value_kernel.shape), (E, width))
+            self.assertEqual(tuple(layer.output_kernel.shape), (width, D))
 
     def test_errors(self):
-        key_value = layers.HistoryKeyValue(HEADS, WIDTH)
         with self.assertRaisesRegex(ValueError, "`attention` must be"):
-            layers.QueryDecoding(key_value, attention="linear")
+            layers.QueryDecoding(attention="linear")
         with self.assertRaisesRegex(ValueError, "`kv_mode` must be"):
-            layers.QueryDecoding(key_value, kv_mode="fast")
-        with self.assertRaisesRegex(ValueError, "`norm` must be one of"):
-            layers.QueryDecoding(key_value, norm="rms")
+            layers.QueryDecoding(kv_mode="fast")
+        with self.assertRaisesRegex(ValueError, "`residual` must be one of"):
+            layers.QueryDecoding(residual="rms")
+        for name in ("num_heads", "head_dim", "num_queries"):
+            with self.assertRaisesRegex(ValueError, f"`{name}` must be a pos"):
+                layers.QueryDecoding(**{name: 0})
+        with self.assertRaisesRegex(ValueError, "`num_heads` must divide"):
+            layers.QueryDecoding(3).build((R, C, N, D), (R, T, E))
         queries, history, _ = make_inputs()
-        other = layers.HistoryKeyValue(HEADS, WIDTH)
-        with self.assertRaisesRegex(ValueError, "`key_value` must be built"):
-            layers.QueryDecoding(key_value)(queries, other(history))
+        with self.assertRaisesRegex(ValueError, "must be built before"):
+            layers.QueryDecoding(HEADS)(
+                queries, make_layer().key_value(history)
+            )

@@ -137,6 +137,7 @@ class QueryGenerationTest(TestCase):
         legal = {"num_queries": 1, "dim": 1, "hidden_dim": 1}
         for name in (*legal, "compression_dim"):
             with self.assertRaisesRegex(
-                ValueError, f"`{name}` must be positive. Received: {name}=0"
+                ValueError,
+                f"`{name}` must be a positive integer. Received: {name}=0",
             ):
                 layers.QueryGeneration(**{**legal, name: 0})

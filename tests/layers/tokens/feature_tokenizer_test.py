@@ -76,16 +76,21 @@ class FeatureTokenizerTest(TestCase):
         self.assertAllClose(again.kernel, kernel)
 
     def test_errors(self):
-        with self.assertRaisesRegex(ValueError, "`dim` must be positive"):
+        with self.assertRaisesRegex(ValueError, "`dim` must be a positive"):
             layers.FeatureTokenizer(0, num_tokens=2)
-        with self.assertRaisesRegex(ValueError, "Exactly one of `num_tokens`"):
-            layers.FeatureTokenizer(8)
-        with self.assertRaisesRegex(ValueError, "Exactly one of `num_tokens`"):
-            layers.FeatureTokenizer(8, num_tokens=2, group_dims=[4, 4])
-        with self.assertRaisesRegex(ValueError, "`num_tokens` must be pos"):
+        with self.assertRaisesRegex(ValueError, "`num_tokens` must be a pos"):
             layers.FeatureTokenizer(8, num_tokens=0)
         with self.assertRaisesRegex(ValueError, "`group_dims` must be a non-"):
             layers.FeatureTokenizer(8, group_dims=[4, 0])
+        with self.assertRaisesRegex(ValueError, "must be 3 wid.* `num_tokens`"):
+            layers.FeatureTokenizer(8, num_tokens=3, group_dims=[4, 4])
+        with self.assertRaisesRegex(ValueError, "`groups` have the widths"):
+            layers.FeatureTokenizer(8, groups=[["a"]], group_dims=[4])
+        # What a model says, and nobody has said.
+        with self.assertRaisesRegex(ValueError, "`num_tokens` must be a pos"):
+            layers.FeatureTokenizer(8).build((None, 8))
+        with self.assertRaisesRegex(ValueError, "`dim` must be a positive"):
+            layers.FeatureTokenizer(num_tokens=2).build((None, 8))
         with self.assertRaisesRegex(ValueError, "at most the last axis .* 3"):
             layers.FeatureTokenizer(8, num_tokens=4).build((None, 3))
         with self.assertRaisesRegex(ValueError, "must sum to .* sums to 7"):

@@ -4,8 +4,8 @@ from absl.testing import parameterized
 from keras import ops
 
 from keras_unirec import layers
-from keras_unirec.layers.history._kv_mode import resolve_kv_mode
-from keras_unirec.layers.history.head_cross_attention import key_value_macs
+from keras_unirec.layers.readers._kv_mode import resolve_kv_mode
+from keras_unirec.layers.readers.head_cross_attention import key_value_macs
 from tests.layers.tensor_sizes import tensor_sizes
 from tests.test_case import TestCase
 from tests.test_case import to_numpy
@@ -239,6 +239,23 @@ class HeadCrossAttentionTest(TestCase):
         outputs = layer(100 * queries, 100 * history, mask=MASK)
         self.assertFinite(ops.cast(outputs, "float32"))
 
+    @parameterized.product(
+        form=["slices", "map"], kv_mode=["absorbed", "projected"]
+    )
+    def test_parts_of_another_precision(self, form, kv_mode):
+        queries, history = make_inputs(form)
+        layer = make_layer(form, kv_mode=kv_mode, dtype="mixed_bfloat16")
+        expected = layer(queries, history, mask=MASK)
+        key_value = layers.HeadKeyValue(layer)(history)
+        for outputs in (expected, layer(queries, key_value, mask=MASK)):
+            dtype = keras.backend.standardize_dtype(outputs.dtype)
+            self.assertEqual(dtype, "bfloat16")
+            self.assertAllClose(
+                ops.cast(outputs, "float32"),
+                ops.cast(expected, "float32"),
+                atol=0.1,
+            )
+
     def test_kv_mode(self):
         # One candidate of a medium model: keys and values of 512 events
         # against two more projections of one query.
@@ -267,7 +284,31 @@ class HeadCrossAttentionTest(TestCase):
             )
             self.assertEqual(mode, expected)
 
+    def test_the_two_halves(self):
+        queries, history = make_inputs("map")
+        for kv_mode, kept_type in (
+            ("absorbed", keras.KerasTensor),
+            ("auto", keras.KerasTensor),
+            ("projected", tuple),
+        ):
+            layer = make_layer("map", kv_mode=kv_mode, name="reader")
+            events = keras.Input((None, history.shape[-1]))
+            kept = layer.request(events, (None, None, N, D))
+            self.assertIsInstance(kept, kept_type)
+            self.assertTrue(layer.built)
+            asked = keras.Input((None, N, D))
+            mask = keras.Input((None,), dtype="bool")
+            outputs = layer.candidates(asked, kept, mask=mask)
+            model = keras.Model([asked, events, mask], outputs)
+            self.assertAllClose(
+                model([queries, history, MASK]),
+                layer(queries, history, mask=MASK),
+                atol=1e-5,
+            )
+
     def test_errors(self):
+        with self.assertRaisesRegex(ValueError, "`history_map` must be a `Hi"):
+            layers.HeadCrossAttention(layers.HistoryMap)
         with self.assertRaisesRegex(ValueError, "`attention` must be"):
             layers.HeadCrossAttention(attention="linear")
         with self.assertRaisesRegex(ValueError, "`kv_mode` must be"):

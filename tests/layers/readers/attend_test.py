@@ -2,7 +2,7 @@ import keras
 import numpy as np
 from absl.testing import parameterized
 
-from keras_unirec.layers.history._attend import attend
+from keras_unirec.layers.readers._attend import attend
 from tests.test_case import TestCase
 
 MASK = np.arange(5) < np.array([[5], [2], [0]])

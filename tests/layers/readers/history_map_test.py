@@ -32,7 +32,7 @@ class HistoryMapTest(TestCase):
         self.assertAllClose(outputs.std(), expected, rtol=0.1)
 
     def test_errors(self):
-        with self.assertRaisesRegex(ValueError, "`num_heads` must be positive"):
+        with self.assertRaisesRegex(ValueError, "`num_heads` must be a pos"):
             layers.HistoryMap(0, 8)
-        with self.assertRaisesRegex(ValueError, "`dim` must be positive"):
+        with self.assertRaisesRegex(ValueError, "`dim` must be a pos"):
             layers.HistoryMap(4, 0)
