@@ -102,14 +102,15 @@ def initializer(argument, value, default):
     if value is None:
         return default
     try:
-        if not isinstance(value, numbers.Number):
-            return keras.initializers.get(value)
+        found = keras.initializers.get(value)
     except (TypeError, ValueError):
-        pass
-    raise ValueError(
-        f"`{argument}` must be an initializer of Keras, its name or its "
-        f"config. Received: {argument}={value!r}"
-    )
+        found = None
+    if not isinstance(found, keras.initializers.Initializer):
+        raise ValueError(
+            f"`{argument}` must be an initializer of Keras, its name or its "
+            f"config. Received: {argument}={value!r}"
+        )
+    return found
 
 
 def hidden_width(hidden_dim, ratio, dim):

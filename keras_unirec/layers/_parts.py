@@ -279,8 +279,9 @@ def replaced(config, option, value):
 def line(cls, **given):
     """How a part is written, as `keras_unirec.layers.SwiGLU(ratio=2)`."""
     inside = ", ".join(f"{k}={written(v)}" for k, v in given.items())
-    module = cls.__module__.partition(".")[0]
-    room = "keras_unirec.layers" if module == "keras_unirec" else module
+    room = cls.__module__.partition(".")[0]
+    if room in ("keras", "keras_unirec"):
+        room = f"{room}.layers"
     return f"{room}.{cls.__name__}({inside})"
 
 
@@ -293,11 +294,45 @@ def written(value, **more):
     """
     if isinstance(value, Shared):
         return f"keras_unirec.layers.Shared({written(value.part, **more)})"
+    if isinstance(value, dict):
+        inside = (f"{k!r}: {written(v, **more)}" for k, v in value.items())
+        return f"{{{', '.join(inside)}}}"
     if not isinstance(value, keras.layers.Layer):
         return repr(value)
-    given = {}
-    for name, default in arguments(type(value)).items():
-        mine = getattr(value, name, default)
-        if written(mine) != written(default):
-            given[name] = mine
+    given, usual = _given(value)
+    given = {
+        name: mine
+        for name, mine in given.items()
+        if name not in usual or _written(mine) != _written(usual[name])
+    }
     return line(type(value), **{**given, **more})
+
+
+def _given(layer):
+    """The arguments of a layer, and what they are by default."""
+    cls = type(layer)
+    usual = arguments(cls)
+    given = {name: getattr(layer, name, usual[name]) for name in usual}
+    required = {
+        name: given[name]
+        for name, default in usual.items()
+        if default is inspect.Parameter.empty
+    }
+    try:  # A default may be a name, and what a layer holds what it stands for.
+        made = cls(**required)
+    except Exception:  # Of a class that is not ours.
+        made = None
+    return given, {
+        name: getattr(made, name, default)
+        for name, default in usual.items()
+        if name not in required
+    }
+
+
+def _written(value):
+    """What is equal for two values that mean the same."""
+    if hasattr(value, "get_config") and not isinstance(
+        value, (keras.layers.Layer, Shared)
+    ):
+        return f"{type(value).__name__}({value.get_config()})"  # Initializers.
+    return written(value)

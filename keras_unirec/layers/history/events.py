@@ -87,10 +87,15 @@ class Events(_parts.Composite):
         """The width of an event, by history.
 
         Raises:
-            ValueError: If `dim` does not name the histories, or joined ones
-                have different widths.
+            ValueError: If `dim` is open or does not name the histories, or
+                joined ones have different widths.
         """
         widths = by_history("dim", self.dim, names)
+        if None in widths.values():
+            raise ValueError(
+                "`dim` must be given where no model says it. "
+                f"Received: dim={self.dim}"
+            )
         if self.joins and len(set(widths.values())) > 1:
             raise ValueError(
                 "Histories that are joined share one `dim`. "
