@@ -29,7 +29,7 @@ def mixformer_closed_form(
     | tokenizer | `D_ns D` | `R C N ceil(D_ns / N) D` |
     | query mixers | `L (3 N D F + 2 D)` | `R C L 3 N D F` |
     | cross attention | `L 2 N D^2` | `R C L (2 N D^2 + 2 N D E + 2 T N E)` |
-    | its history map | `E N D` | (in the line above) |
+    | history map | `E N D` | (in the line above) |
     | output fusions | `L (3 N D F + D)` | `R C L 3 N D F` |
     | towers, a label | `D^2 + 2 D + 1` | `R C (D^2 + D)` |
 
@@ -93,9 +93,10 @@ def mixformer_closed_form(
             layers * head_rows * network,
         ),
         "cross_attention": (
-            layers * 2 * n * d * d + e * n * d,
+            layers * 2 * n * d * d,
             layers * head_rows * (2 * d * d + 2 * d * e + 2 * t * e),
         ),
+        "history_map": (e * n * d, 0),
         "output_fusion": (
             layers * (n * network + d),
             layers * head_rows * network,

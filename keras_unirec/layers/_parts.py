@@ -297,13 +297,17 @@ def written(value, **more):
     if isinstance(value, dict):
         inside = (f"{k!r}: {written(v, **more)}" for k, v in value.items())
         return f"{{{', '.join(inside)}}}"
+    if isinstance(value, keras.initializers.Initializer):
+        config = keras.saving.serialize_keras_object(value)
+        inside = ", ".join(f"{k}={v!r}" for k, v in config["config"].items())
+        return f"keras.initializers.{config['class_name']}({inside})"
     if not isinstance(value, keras.layers.Layer):
         return repr(value)
     given, usual = _given(value)
     given = {
         name: mine
         for name, mine in given.items()
-        if name not in usual or _written(mine) != _written(usual[name])
+        if name not in usual or written(mine) != written(usual[name])
     }
     return line(type(value), **{**given, **more})
 
@@ -327,12 +331,3 @@ def _given(layer):
         for name, default in usual.items()
         if name not in required
     }
-
-
-def _written(value):
-    """What is equal for two values that mean the same."""
-    if hasattr(value, "get_config") and not isinstance(
-        value, (keras.layers.Layer, Shared)
-    ):
-        return f"{type(value).__name__}({value.get_config()})"  # Initializers.
-    return written(value)
