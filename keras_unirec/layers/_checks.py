@@ -117,12 +117,13 @@ def hidden_width(hidden_dim, ratio, dim):
     """`hidden_dim`, or `ratio` times the width, which must be at least 1."""
     if hidden_dim is not None:
         return hidden_dim
-    if ratio * dim < 0.5:
+    width = min(ratio * dim, 2**31)
+    if not 1 <= round(width) < 2**31:
         raise ValueError(
             "`ratio` must give a hidden width of at least 1 over a width of "
-            f"{dim}. Received: ratio={ratio!r}"
+            f"{dim}, and below 2**31. Received: ratio={ratio!r}"
         )
-    return round(ratio * dim)
+    return round(width)
 
 
 def check_tokens(input_shape):

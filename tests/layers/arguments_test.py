@@ -1,6 +1,7 @@
 """Every constructor argument of every public layer, given what it is not."""
 
 import inspect
+import json
 
 import keras
 import pytest
@@ -242,6 +243,33 @@ def test_bad_arguments_are_value_errors_that_name_them(cls):
             except Exception as error:
                 wrong.append(f"{call}: {type(error).__name__}: {error}")
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [cls for cls in ARGUMENTS if issubclass(cls, keras.layers.Layer)],
+    ids=lambda cls: cls.__name__,
+)
+def test_configs_keep_every_argument_and_the_dtype_policy(cls):
+    """Keras writes a config by itself only where `dtype` is a string."""
+    required = dict(REQUIRED.get(cls, {}))
+    if cls is layers.HeadKeyValue:
+        required["reader"] = layers.QueryDecoding()
+    if cls is layers.TimeGapBucket:
+        required["boundaries"] = [1, 60]
+    for dtype in ("float32", "mixed_bfloat16"):
+        policy = keras.DTypePolicy(dtype)
+        layer = cls(**required, name="mine", dtype=policy)
+        assert set(ARGUMENTS[cls]) <= set(layer.get_config())
+        serialized = keras.saving.serialize_keras_object(layer)
+        copy = keras.saving.deserialize_keras_object(
+            json.loads(json.dumps(serialized))
+        )
+        assert isinstance(copy, cls)
+        assert copy.name == "mine"
+        assert copy.dtype_policy == policy
+        again = keras.saving.serialize_keras_object(copy)
+        assert json.dumps(again) == json.dumps(serialized)
 
 
 @pytest.mark.parametrize("cls", ARGUMENTS, ids=lambda cls: cls.__name__)

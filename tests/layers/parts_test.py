@@ -3,6 +3,7 @@ import functools
 import keras
 import numpy as np
 from absl.testing import parameterized
+from keras import ops
 from keras.src.saving.serialization_lib import ObjectSharingScope
 
 import keras_unirec
@@ -388,6 +389,23 @@ class SavingTest(TestCase):
             outputs = reader.candidates(outputs, kept)
         model = keras.Model([queries, history], outputs)
         self.check(model, inputs, "a", "b", part="history_map")
+
+    def test_the_two_sides_of_a_model(self):
+        """A mixer, a scheme, and what the one side tells the other."""
+        rng = np.random.default_rng(0)
+        arrays = [
+            rng.normal(size=(2, 1, 3, 16)).astype("float32"),
+            rng.normal(size=(2, 4, 5, 16)).astype("float32"),
+        ]
+        user, items = keras.Input((1, 3, 16)), keras.Input((4, 5, 16))
+        mixing, residual = layers.DecoupledHeadMixing(3, 5), layers.PreNorm()
+        of_user = layers.QueryMixer(mixing, residual=residual, name="a")(user)
+        of_items = layers.QueryMixer(mixing, residual=residual, name="b")(
+            items, context=user
+        )
+        of_items = ops.sum(of_items, axis=2) + ops.sum(of_user, axis=2)
+        model = keras.Model([user, items], of_items)
+        self.check(model, arrays, "a", "b", part="residual")
 
     def test_a_config_outside_of_saving_has_no_ids(self):
         mixer = layers.QueryMixer(mixer=layers.TokenSelfAttention(2))

@@ -88,7 +88,8 @@ class Events(_parts.Composite):
 
         Raises:
             ValueError: If `dim` is open or does not name the histories, or
-                joined ones have different widths.
+                joined ones have different widths; or if `max_length` is given
+                for histories that are apart.
         """
         widths = by_history("dim", self.dim, names)
         if None in widths.values():
@@ -100,6 +101,12 @@ class Events(_parts.Composite):
             raise ValueError(
                 "Histories that are joined share one `dim`. "
                 f"Received: join={self.join!r}, dim={self.dim}"
+            )
+        if self.max_length is not None and not self.joins:
+            raise ValueError(
+                "`max_length` is that of the joined history; the histories are "
+                "apart, and each has the `max_length` of its `Sequence`. "
+                f"Received: max_length={self.max_length}, join={self.join!r}"
             )
         return widths
 

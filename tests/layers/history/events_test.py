@@ -257,6 +257,10 @@ class EventsTest(TestCase):
                 layer.widths(names)
         with self.assertRaisesRegex(ValueError, "share one `dim`"):
             layers.Events({"watched": 3, "bought": 4}, "time").widths(LENGTHS)
+        for join in (None, "apart"):
+            layer = layers.Events(DIM, join, max_length=3)
+            with self.assertRaisesRegex(ValueError, "`max_length` is that of"):
+                layer.widths(LENGTHS)
         _, untimed = make_inputs(timed=False)
         with self.assertRaisesRegex(
             ValueError, r"needs a `Timestamp`.*\['watched', 'bought'\]"
