@@ -5,8 +5,8 @@ from keras_unirec.layers import _parts
 from keras_unirec.layers.embedding._columns import column
 from keras_unirec.layers.embedding.feature_embedding import layer_name
 from keras_unirec.layers.history.events import by_history
-from keras_unirec.layers.readers._history_reader import HistoryReader
-from keras_unirec.layers.readers._history_reader import make_each
+from keras_unirec.layers.readers.history_reader import HistoryReader
+from keras_unirec.layers.readers.history_reader import make_each
 from keras_unirec.layers.readers.query_decoding import QueryDecoding
 
 

@@ -1,5 +1,6 @@
 import keras
 import numpy as np
+from keras import ops
 
 from keras_unirec import layers
 from keras_unirec.layers.embedding._columns import column
