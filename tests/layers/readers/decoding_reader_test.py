@@ -3,9 +3,9 @@ import numpy as np
 from absl.testing import parameterized
 
 from keras_unirec import layers
-from tests.layers.readers.columns_of_requests import C
-from tests.layers.readers.columns_of_requests import R
-from tests.layers.readers.columns_of_requests import Requests
+from tests.layers.requests import C
+from tests.layers.requests import R
+from tests.layers.requests import Requests
 from tests.test_case import TestCase
 from tests.test_case import to_numpy
 

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 
 from keras_unirec import layers
-from tests.layers.readers.columns_of_requests import Requests
+from tests.layers.requests import Requests
 from tests.test_case import TestCase
 from tests.test_case import to_numpy
 

@@ -4,10 +4,10 @@ from absl.testing import parameterized
 
 from keras_unirec import layers
 from tests.layers.inputs import randomize_weights
-from tests.layers.readers.columns_of_requests import C
-from tests.layers.readers.columns_of_requests import R
-from tests.layers.readers.columns_of_requests import Requests
 from tests.layers.references import attention
+from tests.layers.requests import C
+from tests.layers.requests import R
+from tests.layers.requests import Requests
 from tests.test_case import TestCase
 from tests.test_case import to_numpy
 
@@ -134,7 +134,7 @@ class TargetAttentionTest(TestCase):
         requests.batch[key] = requests.batch[key].copy()
         requests.batch[key][2] = 3
         requests.batch["watched.length"][2] = 4
-        changed = requests._histories(requests.batch)
+        changed = requests.histories_of(requests.batch)
         after = {c.key: c.embedding for c in self.read(layer, changed)}
         difference = np.abs(after["watched.read"] - before["watched.read"])
         self.assertAllClose(difference[[0, 1, 3]], 0.0, atol=1e-6)

@@ -14,24 +14,21 @@ class Requests:
 
     Attributes:
         schema: Of two histories, `"watched"` and `"liked"`.
-        batch: dict of arrays; request 0 has no event.
+        batch: dict of arrays; request 0 has no event, request 1 has liked none.
         context, items, histories: What a model gets.
     """
 
-    def __init__(self, dtype="float32", names=None):
-        schema = small_schema()
-        self.schema = schema
-        self.batch, *_ = small_batch(schema, R, C)
+    def __init__(self, dtype="float32"):
+        self.schema = small_schema()
+        self.batch, *_ = small_batch(self.schema, R, C)
         self.batch["liked.length"][1] = 0
-        self.names = names or [s.name for s in schema.sequences]
-        self._embed = layers.FeatureEmbedding(schema, dtype)
+        self._embed = layers.FeatureEmbedding(self.schema, dtype)
         self.context = self._embed.context(self.batch)
         self.items = self._embed.items(self.batch)
-        self.histories = self._histories(self.batch)
+        self.histories = self.histories_of(self.batch)
 
-    def _histories(self, batch):
-        histories = self._embed.histories(batch)
-        return {name: histories[name] for name in self.names}
+    def histories_of(self, batch):
+        return self._embed.histories(batch)
 
     def padded(self, length):
         """The histories with more padding, of random content."""
@@ -43,4 +40,4 @@ class Requests:
             values = batch[feature.key]
             more = rng.choice(values.ravel(), (len(values), length))
             batch[feature.key] = np.concatenate([values, more], axis=1)
-        return self._histories(batch)
+        return self.histories_of(batch)
