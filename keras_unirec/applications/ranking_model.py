@@ -192,8 +192,15 @@ class RankingModel(
     def serialized(self, argument, part):
         """A part as a value for the arguments that another leaves open."""
         return keras.saving.serialize_keras_object(
-            self.prototype(argument, part)
+            self.unshared(argument, part)
         )
+
+    def unshared(self, argument, part):
+        """The prototype of a part for what is not one of the blocks."""
+        prototype = self.prototype(argument, part)
+        if isinstance(prototype, layers.Shared):
+            return prototype.part
+        return prototype
 
     def prototype(self, argument, part):
         """The layer that a part stands for, not yet copied."""

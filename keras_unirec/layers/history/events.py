@@ -110,6 +110,21 @@ class Events(_parts.Composite):
             )
         return widths
 
+    def project_to_one(self, histories):
+        """`project`, for a model that reads one history of all events.
+
+        Raises:
+            ValueError: If several histories stay apart.
+        """
+        projected = self.project(histories)
+        if len(projected) > 1:
+            raise ValueError(
+                "This model reads one history: `join` of its `Events` must be "
+                f'"concatenate" or "time". Received: join={self.join!r} with '
+                f"the histories {list(histories)}"
+            )
+        return projected[0]
+
     def project(self, histories):
         """Projects, joins and adds positions.
 
