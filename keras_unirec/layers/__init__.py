@@ -47,6 +47,7 @@ from keras_unirec.layers.readers import DecodingReader as DecodingReader
 from keras_unirec.layers.readers import HeadCrossAttention as HeadCrossAttention
 from keras_unirec.layers.readers import HeadKeyValue as HeadKeyValue
 from keras_unirec.layers.readers import HistoryMap as HistoryMap
+from keras_unirec.layers.readers import HistoryReader as HistoryReader
 from keras_unirec.layers.readers import LocalActivation as LocalActivation
 from keras_unirec.layers.readers import MeanReader as MeanReader
 from keras_unirec.layers.readers import QueryDecoding as QueryDecoding
@@ -54,6 +55,7 @@ from keras_unirec.layers.readers import TargetAttention as TargetAttention
 from keras_unirec.layers.residual import NoNorm as NoNorm
 from keras_unirec.layers.residual import PostNorm as PostNorm
 from keras_unirec.layers.residual import PreNorm as PreNorm
+from keras_unirec.layers.residual import ResidualScheme as ResidualScheme
 from keras_unirec.layers.residual import SiameseNorm as SiameseNorm
 from keras_unirec.layers.tokens import BesideCandidates as BesideCandidates
 from keras_unirec.layers.tokens import FeatureTokenizer as FeatureTokenizer

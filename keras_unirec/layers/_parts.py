@@ -279,8 +279,9 @@ def replaced(config, option, value):
 def line(cls, **given):
     """How a part is written, as `keras_unirec.layers.SwiGLU(ratio=2)`."""
     inside = ", ".join(f"{k}={written(v)}" for k, v in given.items())
-    module = cls.__module__.partition(".")[0]
-    room = "keras_unirec.layers" if module == "keras_unirec" else module
+    room = cls.__module__.partition(".")[0]
+    if room in ("keras", "keras_unirec"):
+        room = f"{room}.layers"
     return f"{room}.{cls.__name__}({inside})"
 
 
@@ -293,24 +294,40 @@ def written(value, **more):
     """
     if isinstance(value, Shared):
         return f"keras_unirec.layers.Shared({written(value.part, **more)})"
+    if isinstance(value, dict):
+        inside = (f"{k!r}: {written(v, **more)}" for k, v in value.items())
+        return f"{{{', '.join(inside)}}}"
     if isinstance(value, keras.initializers.Initializer):
         config = keras.saving.serialize_keras_object(value)
         inside = ", ".join(f"{k}={v!r}" for k, v in config["config"].items())
         return f"keras.initializers.{config['class_name']}({inside})"
     if not isinstance(value, keras.layers.Layer):
         return repr(value)
-    given, unset = {}, _unset(type(value))
-    for name, default in arguments(type(value)).items():
-        mine = getattr(value, name, default)
-        defaults = (default, getattr(unset, name, default))
-        if written(mine) not in map(written, defaults):
-            given[name] = mine
+    given, usual = _given(value)
+    given = {
+        name: mine
+        for name, mine in given.items()
+        if name not in usual or written(mine) != written(usual[name])
+    }
     return line(type(value), **{**given, **more})
 
 
-def _unset(cls):
-    """A layer with the arguments that it has where none is given, or None."""
-    try:
-        return cls(name="unset")
-    except (TypeError, ValueError):
-        return None
+def _given(layer):
+    """The arguments of a layer, and what they are by default."""
+    cls = type(layer)
+    usual = arguments(cls)
+    given = {name: getattr(layer, name, usual[name]) for name in usual}
+    required = {
+        name: given[name]
+        for name, default in usual.items()
+        if default is inspect.Parameter.empty
+    }
+    try:  # A default may be a name, and what a layer holds what it stands for.
+        made = cls(**required)
+    except Exception:  # Of a class that is not ours.
+        made = None
+    return given, {
+        name: getattr(made, name, default)
+        for name, default in usual.items()
+        if name not in required
+    }

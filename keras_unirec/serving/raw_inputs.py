@@ -1,5 +1,6 @@
 import numpy as np
 
+from keras_unirec.data.encoding.request_ids import sort_by_request
 from keras_unirec.schema import reading
 from keras_unirec.serving.signature_names import signature_names
 
@@ -45,8 +46,7 @@ def raw_inputs(df, schema, requests=False, side=None):
     )
     ```
     """
-    from keras_unirec.data._encoding import Encoder
-    from keras_unirec.data.from_pandas import _by_request
+    from keras_unirec.data.encoding.encoder import Encoder
 
     if side not in (None, "user", "item"):
         raise ValueError(
@@ -70,7 +70,7 @@ def raw_inputs(df, schema, requests=False, side=None):
     reading.check_frame(df, needed)
     ends = np.arange(1, len(df) + 1)
     if requests:
-        df, ends = _by_request(df, schema)
+        df, ends = sort_by_request(df, schema)
     candidates = np.append(0, ends)
     rows = reading.Rows(df.index)
     columns = encoder.read(

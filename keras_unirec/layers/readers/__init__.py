@@ -11,6 +11,9 @@ from keras_unirec.layers.readers.head_key_value import (
     HeadKeyValue as HeadKeyValue,
 )
 from keras_unirec.layers.readers.history_map import HistoryMap as HistoryMap
+from keras_unirec.layers.readers.history_reader import (
+    HistoryReader as HistoryReader,
+)
 from keras_unirec.layers.readers.local_activation import (
     LocalActivation as LocalActivation,
 )

@@ -10,8 +10,8 @@ from keras_unirec.layers.history._by_name import encode
 from keras_unirec.layers.history.events import Events
 from keras_unirec.layers.history.events import by_history
 from keras_unirec.layers.history.history_mean import HistoryMean
-from keras_unirec.layers.readers._history_reader import HistoryReader
-from keras_unirec.layers.readers._history_reader import make_each
+from keras_unirec.layers.readers.history_reader import HistoryReader
+from keras_unirec.layers.readers.history_reader import make_each
 from keras_unirec.layers.readers.query_decoding import QueryDecoding
 from keras_unirec.layers.residual._by_name import make_residual
 from keras_unirec.layers.tokens.query_generation import QueryGeneration

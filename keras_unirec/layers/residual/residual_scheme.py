@@ -1,26 +1,12 @@
-"""What every residual scheme is: `start`, `step` and `finish`."""
-
-from typing import NamedTuple
-
 import keras
 from keras import ops
+
+from keras_unirec.layers.residual._streams import Streams
 
 NORMS = {
     "rms": keras.layers.RMSNormalization,
     "layer": keras.layers.LayerNormalization,
 }
-
-
-class Streams(NamedTuple):
-    """What goes from one step of a residual scheme to the next.
-
-    Attributes:
-        tensors: tuple. The residual streams.
-        depth: int. Number of steps so far.
-    """
-
-    tensors: tuple
-    depth: int
 
 
 class ResidualScheme(keras.layers.Layer):

@@ -1,5 +1,3 @@
-"""What a model that crosses features asks of its reader of histories."""
-
 import keras
 
 from keras_unirec.layers import _parts
@@ -9,10 +7,9 @@ from keras_unirec.layers.tokens.beside_candidates import BesideCandidates
 class HistoryReader(_parts.Composite):
     """Reads the histories, for a model that then crosses features.
 
-    A subclass writes `request`, and `read_columns` or `read_tokens`, by what
-    becomes of a history: a feature that is cut into tokens with the others, or
-    tokens of their own. A model calls the methods; the layer itself is not
-    called.
+    A subclass writes `request`, and `columns` or `read_tokens`, by what becomes
+    of a history: a feature that is cut into tokens with the others, or tokens
+    of their own. A model calls the methods; the layer itself is not called.
     """
 
     needs_histories = True
