@@ -10,10 +10,9 @@ _NO_MEANING = (
     "name",
     "trainable",
     "dtype",
-    "build_config",
-    "registered_name",
-    "shared_object_id",
+    "seed",
 )
+_OF_TRAINING = ("initializer", "regularizer", "constraint")
 
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
@@ -140,12 +139,11 @@ def copy(argument, prototype, dtype, name, fixed=None, **settings):
             f"gets a new copy. Received: {argument}={prototype}, which is built"
         )
     try:
-        serialized = keras.saving.serialize_keras_object(prototype)
-        config = _for_copy(serialized, dtype)["config"]
+        config = _with_dtype(serialized(prototype), dtype)["config"]
         legal = arguments(type(prototype))
         for key, value in settings.items():
             if key in legal and config.get(key) is None:
-                config[key] = _for_copy(value, dtype)
+                config[key] = _with_dtype(value, dtype)
         config.update(
             {k: value for k, value in (fixed or {}).items() if k in legal}
         )
@@ -179,26 +177,39 @@ def copies(argument, prototype, dtype, names, **settings):
     ]
 
 
-def _for_copy(config, dtype):
-    """Gives a serialized layer, and those inside of it, a dtype policy.
-
-    The ids of shared objects are dropped: while Keras loads a model, two copies
-    would be one.
-    """
+def _with_dtype(config, dtype):
+    """Gives a serialized layer, and those inside of it, a dtype policy."""
     if isinstance(config, (list, tuple)):
-        return type(config)(_for_copy(value, dtype) for value in config)
+        return type(config)(_with_dtype(value, dtype) for value in config)
     if not isinstance(config, dict):
         return config
-    config = {
-        key: _for_copy(value, dtype)
-        for key, value in config.items()
-        if key != "shared_object_id"
-    }
+    config = {key: _with_dtype(value, dtype) for key, value in config.items()}
     inner = config.get("config")
     if isinstance(inner, dict) and {"dtype", "name", "trainable"} <= set(inner):
         policy = keras.dtype_policies.serialize(keras.dtype_policies.get(dtype))
         config["config"] = {**inner, "dtype": policy}
     return config
+
+
+def serialized(value):
+    """A serialized part, or plain value, of no particular time.
+
+    While Keras saves or loads a model, it writes ids of objects; they would
+    say that what is made of this later is something else.
+    """
+    return _without_ids(keras.saving.serialize_keras_object(value))
+
+
+def _without_ids(config):
+    if isinstance(config, (list, tuple)):
+        return type(config)(_without_ids(value) for value in config)
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: _without_ids(value)
+        for key, value in config.items()
+        if key != "shared_object_id"
+    }
 
 
 def arguments(cls):
@@ -232,27 +243,53 @@ def deserialized(config, *names):
 
 
 def meaning(layer):
-    """What the config of a layer says about its weights, as plain values."""
-    return _meaning(keras.saving.serialize_keras_object(layer))
+    """What the arguments of a layer say about its weights, as plain values.
+
+    A layer says in `no_meaning` which arguments say nothing, and in `resolved`
+    what stands for one that is None; the other None are open.
+    """
+    free = (*_NO_MEANING, *getattr(layer, "no_meaning", ()))
+    name = keras.saving.get_registered_name(type(layer))
+    found = {"class": name.removeprefix("keras_unirec>")}
+    for key, value in layer.get_config().items():
+        if key in free or any(word in key for word in _OF_TRAINING):
+            continue
+        mine = getattr(layer, key, None)
+        if mine is None:
+            mine = getattr(layer, "resolved", {}).get(key)
+        found[key] = _meaning(mine, value)
+    made = getattr(layer, "made", {})
+    found.update((key, meaning_of_copies(each)) for key, each in made.items())
+    return found
 
 
-def _meaning(value):
-    if isinstance(value, (list, tuple)):
-        return [_meaning(each) for each in value]
-    if not isinstance(value, dict):
-        return value
-    if "class_name" in value and isinstance(value.get("config"), dict):
-        cls = keras.saving.get_registered_object(value.get("registered_name"))
-        free = (*_NO_MEANING, *getattr(cls, "no_meaning", ()))
-        return {
-            "class": value["class_name"],
-            **{
-                k: _meaning(v)
-                for k, v in value["config"].items()
-                if k not in free and "initializer" not in k
-            },
-        }
-    return {k: _meaning(v) for k, v in value.items() if k not in _NO_MEANING}
+def _meaning(mine, config):
+    """An argument of a layer, by what is in its config if it is no layer."""
+    if isinstance(mine, Shared):
+        return meaning(mine.part)
+    if isinstance(mine, keras.layers.Layer):
+        return meaning(mine)
+    if isinstance(mine, dict):
+        return {key: _meaning(each, each) for key, each in mine.items()}
+    if config is None and isinstance(mine, str):
+        return mine
+    if isinstance(config, tuple):
+        return list(config)
+    return config
+
+
+def meaning_of_copies(copies):
+    """What the copies of a part say, which are all alike.
+
+    Args:
+        copies: List of layers or None, or dict of such lists by history.
+    """
+    if isinstance(copies, dict):
+        return {key: meaning_of_copies(each) for key, each in copies.items()}
+    if copies[0] is None:
+        return "none"
+    shared = len(copies) > 1 and copies[0] is copies[1]
+    return {**meaning(copies[0]), **({"shared": True} if shared else {})}
 
 
 def replaced(config, option, value):
@@ -276,28 +313,100 @@ def replaced(config, option, value):
     return new, changed
 
 
-def line(cls, **given):
-    """How a part is written, as `keras_unirec.layers.SwiGLU(ratio=2)`."""
-    inside = ", ".join(f"{k}={written(v)}" for k, v in given.items())
-    module = cls.__module__.partition(".")[0]
-    room = "keras_unirec.layers" if module == "keras_unirec" else module
-    return f"{room}.{cls.__name__}({inside})"
+def with_option(part, option, value, inside=False):
+    """A part as code, with another value of one of its options.
+
+    Args:
+        part: Layer, `Shared`, dict of them by history, or something else.
+        option: str. Name of an argument.
+        value: Its value.
+        inside: bool. Whether the option is one of a part of the part.
+
+    Returns:
+        str, as `keras_unirec.layers.SwiGLU(ratio=2)`; None if there is no such
+        option.
+    """
+    if isinstance(part, dict):
+        codes = {
+            key: with_option(each, option, value, inside)
+            for key, each in part.items()
+        }
+        if not any(codes.values()):
+            return None
+        return written(
+            {k: _Code(c or written(part[k])) for k, c in codes.items()}
+        )
+    if isinstance(part, Shared):
+        code = with_option(part.part, option, value, inside)
+        return code and written(Shared(part.part), part=_Code(code))
+    if not isinstance(part, keras.layers.Layer):
+        return None
+    if not inside:
+        known = option in arguments(type(part))
+        return written(part, **{option: value}) if known else None
+    for name in getattr(part, "parts", ()):
+        for deeper in (False, True):
+            code = with_option(getattr(part, name), option, value, deeper)
+            if code is not None:
+                return written(part, **{name: _Code(code)})
+    return None
+
+
+class _Code(str):
+    """What is code already."""
+
+    def __repr__(self):
+        return str(self)
 
 
 def written(value, **more):
     """A value as code; layers by the arguments that differ from defaults.
 
     Args:
-        value: Layer, `Shared`, or plain value.
+        value: Layer, `Shared`, plain value, or list or dict of them.
         **more: Arguments of a layer to write in place of its own.
     """
-    if isinstance(value, Shared):
-        return f"keras_unirec.layers.Shared({written(value.part, **more)})"
-    if not isinstance(value, keras.layers.Layer):
+    if isinstance(value, dict):
+        inside = ", ".join(f"{k!r}: {written(v)}" for k, v in value.items())
+        return f"{{{inside}}}"
+    if inspect.isfunction(value):
+        return _code_of(value)
+    if isinstance(value, keras.layers.Layer):
+        given = _given(value)
+    elif isinstance(value, Shared):
+        given = {"part": value.part}
+    elif hasattr(value, "get_config") and not isinstance(value, type):
+        given = value.get_config()  # An initializer, or the like.
+    else:
         return repr(value)
+    inside = ", ".join(
+        f"{name}={written(each)}" for name, each in {**given, **more}.items()
+    )
+    return f"{_code_of(type(value))}({inside})"
+
+
+def _given(layer):
+    """The arguments of a layer that differ from the defaults."""
+    try:
+        plain = type(layer)()
+    except (TypeError, ValueError):  # Some have no default.
+        plain = None
     given = {}
-    for name, default in arguments(type(value)).items():
-        mine = getattr(value, name, default)
-        if written(mine) != written(default):
+    for name, default in arguments(type(layer)).items():
+        mine = getattr(layer, name, default)
+        if written(mine) not in (
+            written(default),
+            written(getattr(plain, name, default)),
+        ):
             given[name] = mine
-    return line(type(value), **{**given, **more})
+    return given
+
+
+def _code_of(thing):
+    """How a class or function is written where the packages are imported."""
+    room, *rooms = thing.__module__.split(".")
+    if room == "keras_unirec":
+        return f"keras_unirec.layers.{thing.__name__}"
+    if room == "keras":  # As in keras.src.layers.core.dense.
+        return f"keras.{rooms[1]}.{thing.__name__}"
+    return thing.__name__  # The user's own.
