@@ -8,8 +8,11 @@ from keras_unirec import metrics as metrics
 from keras_unirec import optimizers as optimizers
 from keras_unirec import serving as serving
 from keras_unirec.schema import Categorical as Categorical
+from keras_unirec.schema import Hash as Hash
+from keras_unirec.schema import Identity as Identity
 from keras_unirec.schema import ItemTable as ItemTable
 from keras_unirec.schema import Label as Label
+from keras_unirec.schema import Lookup as Lookup
 from keras_unirec.schema import Numerical as Numerical
 from keras_unirec.schema import Schema as Schema
 from keras_unirec.schema import Sequence as Sequence

@@ -1,5 +1,7 @@
 """What the queries and heads of a model read from its histories."""
 
+import inspect
+
 import keras
 import numpy as np
 from keras import ops
@@ -12,18 +14,22 @@ def attention_weights(model, inputs):
     """The weights that a model gives to the events of its histories.
 
     Args:
-        model: `RankingModel` with attention on histories: the MixFormer and
-            HyFormer families.
+        model: `RankingModel` that reads its histories with attention: the
+            MixFormer and HyFormer families, and others with a
+            `DecodingReader` or a `TargetAttention`.
         inputs: dict of encoded inputs, as `keras_unirec.data.from_pandas`
             yields them.
 
     Returns:
-        dict of float32 arrays by name of the attention layer, in the order of
-        the model. HyFormer: `"query_decoding_<layer>_<history>"`, of shape
-        `(requests, candidates, queries, heads, events)`; MixFormer:
+        dict of float32 arrays by name of the reader, in the order of the
+        model. HyFormer and `DecodingReader`:
+        `"query_decoding_<layer>_<history>"`, of shape
+        `(requests, candidates, queries, heads, events)`; `TargetAttention`:
+        `"target_attention_<history>"`, the same with one query; MixFormer:
         `"cross_attention_<layer>"`, `(requests, candidates, heads, events)`;
         UI-MixFormer: `"user_cross_attention_<layer>"`, the same for every
-        candidate, and `"item_cross_attention_<layer>"`.
+        candidate, and `"item_cross_attention_<layer>"`. A reader that blocks
+        share is named `"<reader>_1"` and so on from its second block on.
         Padding has weight 0; with softmax the others sum to 1. Events are what
         the layer reads: after merging, or the most recent ones of LONGER.
 
@@ -40,28 +46,20 @@ def attention_weights(model, inputs):
     maps = {}
     for name in ("user_model", "item_model"):
         half = getattr(model, name, None)
-        readers = [
-            layer
-            for layer in getattr(half, "layers", ())
-            if hasattr(layer, "weights_of_events")
-        ]
-        if not readers:
+        calls = {} if half is None else _calls(half)
+        if not calls:
             continue
         if not maps:
             inputs = model.known_inputs(inputs)
             inputs.update(model.encode_user(inputs))
-        # The symbolic arguments of each layer are outputs of a model.
+        # The symbolic arguments of each call are outputs of a model.
         arguments = keras.Model(
-            half.inputs, {layer.name: layer.input for layer in readers}
+            half.inputs, {key: given for key, (_, given) in calls.items()}
         )
         values = arguments({x.name: inputs[x.name] for x in half.inputs})
-        for layer in readers:
-            queries, *history, mask = values[layer.name]
-            history = history[0] if len(history) == 1 else tuple(history)
-            weights = layer.weights_of_events(queries, history, mask=mask)
-            maps[layer.name] = ops.convert_to_numpy(
-                ops.cast(weights, "float32")
-            )
+        for key, (reader, _) in calls.items():
+            weights = reader.weights_of_events(**values[key])
+            maps[key] = ops.convert_to_numpy(ops.cast(weights, "float32"))
     if not maps:
         raise ValueError(
             "`model` must have layers that read a history with attention. "
@@ -74,6 +72,28 @@ def attention_weights(model, inputs):
         )
         for name, weights in maps.items()
     }
+
+
+def _calls(half):
+    """The calls of readers in one half: reader and arguments, by name."""
+    calls = {}
+    nodes = sum(half._nodes_by_depth.values(), [])
+    for layer in half.layers:
+        if not hasattr(layer, "weights_of_events"):
+            continue
+        signature = inspect.signature(layer.call)
+        own = [node for node in layer._inbound_nodes if node in nodes]
+        for i, node in enumerate(own):
+            bound = signature.bind(
+                *node.arguments.args, **node.arguments.kwargs
+            )
+            given = {
+                name: value
+                for name, value in bound.arguments.items()
+                if value is not None
+            }
+            calls[f"{layer.name}_{i}" if i else layer.name] = layer, given
+    return calls
 
 
 def plot_attention(maps, request=0, candidate=0, path=None):

@@ -141,8 +141,7 @@ def hyformer_closed_form(
     | means of histories | 0 | `R sum T E` |
     | tokenizer | `D_ns D` | `R C M ceil(D_ns / M) D` |
     | query generation | `(M D + S E + 1) S Q + S (Q + 1) D` | see below |
-    | decoding | `L S 2 D W` | `R C L sum (2 D W + 2 E W + 2 T' h E)` |
-    | keys and values | `L S 2 E W` | 0 |
+    | decoding | `L S 2 (D + E) W` | `R C L sum (2 D W + 2 E W + 2 T' h E)` |
     | boosting | `L T_tok (2 D F + F + D)` | `R C L T_tok 2 D F` |
     | towers | a dense chain from `T_tok D` | a candidate |
 
@@ -174,7 +173,8 @@ def hyformer_closed_form(
         recent_length: int. L_H. Defaults to `100`.
         query_hidden_dim: int. Q. Defaults to `64`.
         target_dim: int. With it, queries are generated from item columns of
-            this width alone, `query_context="target"`. Defaults to `None`.
+            this width alone, `QueryGeneration(context="target")`. Defaults to
+            `None`.
         kv_mode: `"absorbed"` or `"projected"`. Defaults to `"absorbed"`.
         tower_units: tuple of int. Defaults to `None`: `(dim,)`.
         num_labels: int. Defaults to `1`.
@@ -230,10 +230,10 @@ def hyformer_closed_form(
             rows * (context * s * q + s * q * d) + batch_size * summary * s * q,
         ),
         "query_decoding": (
-            layers * s * 2 * d * w,
-            rows * layers * (s * 2 * d * w + attention),
+            layers * s * 2 * (d + e) * w,
+            rows * layers * (s * 2 * d * w + attention)
+            + batch_size * layers * key_values,
         ),
-        "key_value": (layers * s * 2 * e * w, batch_size * layers * key_values),
         "query_boosting": _token_networks(num_tokens, d, f, layers, rows),
         "towers": _towers(
             num_tokens * d, tower_units or (d,), num_labels, rows
@@ -254,7 +254,7 @@ def rankmixer_closed_form(
     batch_size=1,
     candidates=1,
 ):
-    """RankMixer's counts in its default form.
+    """RankMixer's counts in its default form, after `MeanReader(E)`.
 
     With T tokens of width D, L blocks, hidden width F, S histories, of which
     each has events of width A and becomes a mean of width E, and R requests
@@ -265,7 +265,8 @@ def rankmixer_closed_form(
     | means of histories | 0 | `R sum length A` |
     | projection of the means | `sum A E` | `R sum A E` |
     | tokenizer | `X D` with `X = D_ns + S E` | `R C T ceil(X / T) D` |
-    | blocks | `L (T (2 D F + F + D) + 4 D)` | `R C L T 2 D F` |
+    | networks | `L T (2 D F + F + D)` | `R C L T 2 D F` |
+    | norms | `L 4 D` | 0 |
     | towers | a dense chain from `D` | a candidate |
 
     Args:
@@ -289,14 +290,14 @@ def rankmixer_closed_form(
     projection = sum(a * sequence_dim for a, _ in histories)
     width = feature_dim + len(histories) * sequence_dim
     piece = -(-width // num_tokens)
-    parameters, macs = _token_networks(
-        num_tokens, d, hidden_dim, num_layers, rows
-    )
     return {
         "mean": (0, batch_size * sum(t * a for a, t in histories)),
         "projection": (projection, batch_size * projection),
         "tokenizer": (width * d, rows * num_tokens * piece * d),
-        "block": (parameters + num_layers * 4 * d, macs),
+        "feed_forward": _token_networks(
+            num_tokens, d, hidden_dim, num_layers, rows
+        ),
+        "norms": (num_layers * 4 * d, 0),
         "towers": _towers(d, tower_units or (d,), num_labels, rows),
     }
 
@@ -326,10 +327,11 @@ def unimixer_closed_form(
     | part | parameters | multiply-accumulates |
     |---|---|---|
     | pooling, projection, tokenizer, towers | as RankMixer | as RankMixer |
-    | per-token SwiGLU | `L T 3 D F` | `R C L T 3 D F` |
-    | norms | `L 3 D + D` | 0 |
-    | mixing | see below | `R C L T D (B + N)` |
-    | Sinkhorn-Knopp | 0 | `L 2 (K - 1) (N^2 + N B^2)`, once a batch |
+    | block: per-token SwiGLU | `L T 3 D F` | `R C L T 3 D F` |
+    | block: mixing | see below | `R C L T D (B + N)` |
+    | block: Sinkhorn-Knopp | 0 | `L 2 (K - 1) (N^2 + N B^2)`, once a batch |
+    | block: norm of the mixed tokens | `L D` | 0 |
+    | norms of the two streams | `L 2 D + D` | 0 |
 
     Full mixing has `L (N^2 + N B^2)` parameters. Lite has
     `L (b B^2 + N b + 2 N r)`, and its logits cost `L (N b B^2 + N^2 r)`
@@ -381,12 +383,14 @@ def unimixer_closed_form(
         batch_size,
         candidates,
     )
+    around.pop("feed_forward")
     return {
-        **{name: around[name] for name in around if name != "block"},
-        "blocks": (
-            num_layers * (networks + logits + 3 * dim) + dim,
+        **around,
+        "block": (
+            num_layers * (networks + logits + dim),
             num_layers * (rows * (networks + width * (block_size + n)) + build),
         ),
+        "norms": (num_layers * 2 * dim + dim, 0),
     }
 
 

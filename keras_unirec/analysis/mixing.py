@@ -27,7 +27,7 @@ def mixing_matrices(model, temperature=None):
     Example:
     ```python
     matrices = keras_unirec.analysis.mixing_matrices(model)
-    local, mixing = matrices["blocks/block_0/mixer"]
+    local, mixing = matrices["block_0/mixer"]
     ```
     """
     return {

@@ -1,6 +1,7 @@
 """Reference schemas: columns like those that the papers describe."""
 
 from keras_unirec.schema import Categorical
+from keras_unirec.schema import Hash
 from keras_unirec.schema import Label
 from keras_unirec.schema import Numerical
 from keras_unirec.schema import Schema
@@ -347,7 +348,7 @@ def _identity(columns):
 
 def _hashed(columns):
     return [
-        Categorical(name, n, dim, vocabulary="hash", dtype="int64")
+        Categorical(name, n, dim, vocabulary=Hash(dtype="int64"))
         for name, (n, dim) in columns.items()
     ]
 

@@ -51,8 +51,8 @@ def profile(
     | the same, event hidden width D / 2 | 1,224.6M | | 3,290 | |
 
     The parameters fit. The FLOPs fit within 7 % with a feed-forward on events
-    of half the width (`sequence_hidden_dim`), which the paper does not give
-    and which holds 0.6 % of the parameters and 70 % of the FLOPs: see
+    of half the width (`encoder=HistoryEncoder(D / 2)`), which the paper does
+    not give and which holds 0.6 % of the parameters and 70 % of the FLOPs: see
     `docs/sizes.md`, also for HyFormer, whose tables have 1,000 events in the
     long history: `history_length={"long_term": 1_000}`. `hyformer_*` and
     `longer_rankmixer_*` are counted on its schema, `rankmixer_*` on that of
@@ -73,8 +73,8 @@ def profile(
         inputs: optional structure of `keras.KerasTensor` (or anything with a
             static `shape` and a `dtype`), for a layer or subclassed model.
             Defaults to `None`: from the schema, or the model's own inputs.
-        **overrides: With a name: arguments of
-            `keras_unirec.applications.load`, such as `schema`.
+        **overrides: With a name: `schema`, and parts and sizes as
+            `keras_unirec.applications.load` takes them.
 
     Returns:
         `Profile`.
@@ -171,7 +171,10 @@ class Profile:
         return self.flops / (self.batch_size * self.candidates)
 
     def grouped(self):
-        """Parts of the same role joined: blocks, tables, numbers, towers.
+        """Parts of the same role joined: the copies of a layer in all blocks.
+
+        Embedding tables, the dense layers of numerical columns, and the
+        normalizations between the blocks of a model are one role each.
 
         Returns:
             tuple of `Part`.
@@ -193,8 +196,7 @@ class Profile:
         """The parts as a `pandas.DataFrame` with a total.
 
         Args:
-            by: `"role"`, where the blocks, the tables and the numerical
-                columns are one row each, or `"layer"`. Defaults to `"role"`.
+            by: `"role"`, as `grouped`, or `"layer"`. Defaults to `"role"`.
         """
         import pandas as pd
 
@@ -325,7 +327,8 @@ def _profile(model, batch_size, candidates, history_length, training, inputs):
         flops[owner] = flops.get(owner, 0) + 2 * macs
         if user_name in scope:
             user_flops += 2 * macs
-    names = dict.fromkeys([*tables, *dense, *flops])
+    # In the order of the forward pass; what multiplies nothing comes last.
+    names = dict.fromkeys([*tables, *flops, *dense])
     return Profile(
         name=model.name,
         batch_size=batch_size,
@@ -478,12 +481,14 @@ def _unallocated():
 
 def _role(name):
     """`query_mixer_3` is a `query_mixer`, `city_embedding` an embedding."""
-    for role in ("embedding", "number"):
+    # Of the layers with a number, these end in the name of a history.
+    decoding = re.match(r"(query_decoding)_\d+(_.+)", name)
+    if decoding:
+        return "".join(decoding.groups())
+    for role in ("embedding", "number", "norm"):
         if name.endswith(f"_{role}"):
             return f"{role}s"
-    # Of the layers with a number, these end in the name of a history.
-    name = re.sub(r"^(query_decoding|key_value)_\d+", r"\1", name)
-    return re.sub(r"_\d+$", "", name)
+    return re.sub(r"_\d+(_key_value)?(_\d+)?$", r"\1", name)
 
 
 def _short(number):

@@ -107,7 +107,7 @@ class HyFormer(RankingModel):
             self.prototype("encoder", encoder),
             self.part("queries", queries, "query_generation"),
             self.prototype("reader", reader),
-            residual=self.prototype("residual", residual),
+            residual=self.unshared("residual", residual),
             dtype=self.dtype_policy,
         )
         self.made_by(self.reading, "encoder", "reader")

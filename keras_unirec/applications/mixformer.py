@@ -191,7 +191,7 @@ class MixFormer(RankingModel):
 
     def encode(self, histories):
         """The joined events for each block (eq. 5), and their mask."""
-        (history,) = self.events.project(histories)
+        history = self.events.project_to_one(histories)
         return encode(
             self.encoders,
             history.events,

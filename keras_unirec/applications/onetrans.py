@@ -92,7 +92,7 @@ class OneTrans(RankingModel):
         ]
 
     def request(self, context, histories):
-        (history,) = self.events.project(histories)
+        history = self.events.project_to_one(histories)
         events, mask, state = history.events, history.mask, []
         for block in self.blocks:
             events, mask, kept = block.request(events, mask)

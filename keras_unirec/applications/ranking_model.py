@@ -14,6 +14,7 @@ from keras_unirec.layers._checks import check_bools
 from keras_unirec.layers._checks import check_choice
 from keras_unirec.schema import Schema
 from keras_unirec.training import plan
+from keras_unirec.training.encoded_inputs import check_encoded
 from keras_unirec.training.saving import Saving
 from keras_unirec.training.trainer import Training
 
@@ -194,7 +195,14 @@ class RankingModel(
 
     def serialized(self, argument, part):
         """A part as a value for the arguments that another leaves open."""
-        return _parts.serialized(self.prototype(argument, part))
+        return _parts.serialized(self.unshared(argument, part))
+
+    def unshared(self, argument, part):
+        """The prototype of a part for what is not one of the blocks."""
+        prototype = self.prototype(argument, part)
+        if isinstance(prototype, layers.Shared):
+            return prototype.part
+        return prototype
 
     def prototype(self, argument, part):
         """The layer that a part stands for, not yet copied."""
@@ -233,9 +241,18 @@ class RankingModel(
 
         Returns:
             `keras.callbacks.History`.
+
+        Raises:
+            ValueError: If `x` is no encoded data, or an array has a value that
+                cannot be right: `keras_unirec.training.encoded_inputs`.
         """
         self._assert_compile_called("fit")
-        _refuse_frames("fit", x, kwargs.get("validation_data"))
+        validation = kwargs.get("validation_data")
+        self._check_data("fit", x, y, kwargs.get("sample_weight"))
+        if isinstance(validation, (tuple, list)):
+            self._check_data("fit", *validation)
+        else:
+            self._check_data("fit", validation)
         plan.plan_fit(self, plan.num_steps(x, batch_size, epochs, **kwargs))
         if hasattr(x, "element_spec"):  # A dataset shuffles itself.
             kwargs.setdefault("shuffle", False)
@@ -244,7 +261,7 @@ class RankingModel(
     def evaluate(self, x=None, y=None, **kwargs):
         """`keras.Model.evaluate`; `keras_unirec.evaluate` takes frames."""
         self._assert_compile_called("evaluate")
-        _refuse_frames("evaluate", x)
+        self._check_data("evaluate", x, y, kwargs.get("sample_weight"))
         return super().evaluate(x, y, **kwargs)
 
     def predict(self, x, **kwargs):
@@ -257,8 +274,14 @@ class RankingModel(
             model has `output_activation="sigmoid"`. Candidates that pad a
             request get a number too.
         """
-        _refuse_frames("predict", x)
+        self._check_data("predict", x)
         return super().predict(x, **kwargs)
+
+    def _check_data(self, method, x, y=None, sample_weight=None):
+        """Arrays by hand are checked here; readers check what they read."""
+        _refuse_frames(method, x)
+        if isinstance(x, dict):
+            check_encoded(self.schema, x, y, sample_weight)
 
     def export(self, filepath, **kwargs):
         """Writes a SavedModel that takes raw columns.
@@ -352,23 +375,21 @@ def _check_schema(schema, cls):
     schema.require_adapted()
 
 
-def _refuse_frames(method, *data):
-    for value in data:
-        if isinstance(value, (str, os.PathLike)):
-            raise ValueError(
-                f"`{method}` takes batches of encoded columns, not a path. Use "
-                "`keras_unirec.data.from_parquet(path, model.schema)`. "
-                f"Received: {str(value)!r}"
-            )
-        if hasattr(value, "columns") and hasattr(value, "iloc"):
-            instead = (
-                "`keras_unirec.data.from_pandas(df, model.schema, "
-                "shuffle=True)`"
-                if method == "fit"
-                else f"`keras_unirec.{method}(model, df)`"
-            )
-            raise ValueError(
-                f"`{method}` takes batches of encoded columns, not a "
-                f"DataFrame. Use {instead}. Received: a DataFrame with the "
-                f"columns {list(value.columns)}"
-            )
+def _refuse_frames(method, data):
+    if isinstance(data, (str, os.PathLike)):
+        raise ValueError(
+            f"`{method}` takes batches of encoded columns, not a path. Use "
+            "`keras_unirec.data.from_parquet(path, model.schema)`. "
+            f"Received: {str(data)!r}"
+        )
+    if hasattr(data, "columns") and hasattr(data, "iloc"):
+        instead = (
+            "`keras_unirec.data.from_pandas(df, model.schema, shuffle=True)`"
+            if method == "fit"
+            else f"`keras_unirec.{method}(model, df)`"
+        )
+        raise ValueError(
+            f"`{method}` takes batches of encoded columns, not a DataFrame. "
+            f"Use {instead}. Received: a DataFrame with the columns "
+            f"{list(data.columns)}"
+        )

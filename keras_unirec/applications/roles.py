@@ -25,16 +25,25 @@ class Role:
     Attributes:
         known: dict from names to functions that make a layer.
         optional: bool. Whether None is legal: no such part.
+        needs: Names of the methods that a model calls, beside a plain call.
     """
 
     known: dict
     optional: bool = False
+    needs: tuple = ()
 
     def make(self, argument, part, dtype=None):
         """The prototype for a name, or what is given; a dict by history."""
         if isinstance(part, dict):
             return {k: self.make(argument, v, dtype) for k, v in part.items()}
-        return _parts.make(argument, part, self.known, dtype, self.optional)
+        return _parts.make(
+            argument,
+            part,
+            self.known,
+            dtype,
+            self.optional,
+            needs=self.needs,
+        )
 
     def all(self):
         """A layer for each name."""
@@ -42,18 +51,21 @@ class Role:
 
 
 ROLES = {
-    "block": Role(BLOCKS),
+    "block": Role(BLOCKS, needs=("request", "candidates")),
     "encoder": Role(ENCODERS, optional=True),
-    "events": Role({"events": layers.Events}),
+    "events": Role({"events": layers.Events}, needs=("project", "widths")),
     "feed_forward": Role(FEED_FORWARDS, optional=True),
     "fusion": Role(FEED_FORWARDS),
-    "history_reader": Role(HISTORY_READERS),
+    "history_reader": Role(
+        HISTORY_READERS,
+        needs=("request", "columns", "read_tokens", "num_features"),
+    ),
     "interaction": Role(INTERACTIONS),
     "mixer": Role(MIXERS, optional=True),
     "queries": Role(QUERIES),
-    "reader": Role(READERS),
+    "reader": Role(READERS, needs=("request", "candidates")),
     "readout": Role(READOUTS),
-    "residual": Role(RESIDUALS),
-    "tokenizer": Role(TOKENIZERS),
-    "tower": Role(TOWERS),
+    "residual": Role(RESIDUALS, needs=("start", "step", "finish")),
+    "tokenizer": Role(TOKENIZERS, needs=("tokens",)),
+    "tower": Role(TOWERS, needs=("outputs",)),
 }

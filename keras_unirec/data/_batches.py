@@ -4,10 +4,10 @@ import itertools
 
 import numpy as np
 
-from keras_unirec import _columns
 from keras_unirec import schema as schema_lib
 from keras_unirec.layers._checks import check_bools
 from keras_unirec.layers._checks import check_positive_integers
+from keras_unirec.schema import reading
 
 _PAD_MULTIPLE = 16
 _POWERS_OF_TWO = 2 ** np.arange(62)
@@ -121,7 +121,7 @@ class Batcher:
         buckets = np.searchsorted(self.bounds, sizes)
         by_bucket = np.argsort(buckets, kind="stable")
         counts = np.bincount(buckets)
-        starts = _columns.to_offsets(counts)[:-1]
+        starts = reading.to_offsets(counts)[:-1]
         rank = np.arange(len(order)) - np.repeat(starts, counts)
         in_batch = rank < np.repeat(counts // size * size, counts)
         batches = by_bucket[in_batch].reshape(-1, size)

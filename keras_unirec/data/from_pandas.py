@@ -1,11 +1,13 @@
 """A data frame as a dataset of encoded batches."""
 
 import numpy as np
-import pandas as pd
 
-from keras_unirec import _columns
+from keras_unirec.data import _batches
+from keras_unirec.data.encoding.chunk import concatenate
+from keras_unirec.data.encoding.request_ids import sort_by_request
 from keras_unirec.layers._checks import check_bools
 from keras_unirec.layers._checks import check_integers
+from keras_unirec.schema import reading
 
 _CHUNK_ROWS = 131_072
 
@@ -85,12 +87,11 @@ def from_pandas(
     """
     import tensorflow as tf
 
-    from keras_unirec.data import _batches
-    from keras_unirec.data import _encoding
+    from keras_unirec.data.encoding.encoder import Encoder
 
     check_bools(shuffle=shuffle)
     check_integers(0, 2**63 - 1, seed=seed)
-    encoder = _encoding.Encoder(schema, labels, requests)
+    encoder = Encoder(schema, labels, requests)
     batcher = _batches.Batcher(
         encoder,
         batch_size,
@@ -100,9 +101,9 @@ def from_pandas(
         candidate_buckets,
         weighting,
     )
-    _columns.check_frame(df, encoder.columns)
+    reading.check_frame(df, encoder.columns)
     if requests:
-        df, ends = _by_request(df, schema)
+        df, ends = sort_by_request(df, schema)
         sizes = np.diff(ends, prepend=0)
         last = ends[np.argmax(sizes)] - 1
         (name,) = df[schema.request_id].iloc[[last]].tolist()
@@ -116,16 +117,16 @@ def from_pandas(
         found = np.searchsorted(ends, start + _CHUNK_ROWS, side="right") - 1
         first = np.searchsorted(ends, start, side="right")
         stop = int(ends[max(found, first)])
-        rows = _columns.Rows(df.index, start)
+        rows = reading.Rows(df.index, start)
         arrays = {
-            name: _columns.from_frame(df, name, start, stop)
+            name: reading.from_frame(df, name, start, stop)
             for name in encoder.columns
         }
         columns = encoder.read(arrays, rows)
         encoder.check(columns, rows)
         chunks.append(encoder.encode(columns))
         start = stop
-    chunk = _encoding.concatenate(chunks)
+    chunk = concatenate(chunks)
     del chunks, df
 
     def load(index):
@@ -166,23 +167,3 @@ def from_pandas(
     return batcher.finish(
         dataset.map(batch, num_parallel_calls=2), num_requests
     )
-
-
-def _by_request(df, schema):
-    """Sorts rows so that those of a request follow each other.
-
-    Requests are in the order of their first rows. Returns the frame and the
-    row after the last of each request.
-    """
-    name = schema.request_id
-    codes, _ = pd.factorize(df[name])
-    if (codes < 0).any():
-        row = int(np.argmax(codes < 0))
-        raise ValueError(
-            f"Column `{name}` must hold the request of each row. Received: a "
-            f"missing value in {_columns.row_of_index(df.index, row)}"
-        )
-    order = np.argsort(codes, kind="stable")
-    if not np.array_equal(order, np.arange(len(df))):
-        df = df.iloc[order]
-    return df, np.cumsum(np.bincount(codes))

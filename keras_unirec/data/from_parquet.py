@@ -5,11 +5,15 @@ import itertools
 
 import numpy as np
 
-from keras_unirec import _columns
-from keras_unirec import _parquet
+from keras_unirec.data import _batches
+from keras_unirec.data.encoding.chunk import concatenate
+from keras_unirec.data.encoding.request_ids import check_request_ids
+from keras_unirec.data.encoding.request_ids import request_offsets
+from keras_unirec.data.encoding.request_ids import stable_ids
 from keras_unirec.layers._checks import check_bools
 from keras_unirec.layers._checks import check_integers
 from keras_unirec.layers._checks import check_positive_integers
+from keras_unirec.schema import reading
 
 _CHUNK_ROWS = 32_768
 # Smaller row groups are joined before they are encoded: each call costs time.
@@ -85,13 +89,12 @@ def from_parquet(
     """
     import tensorflow as tf
 
-    from keras_unirec.data import _batches
-    from keras_unirec.data import _encoding
+    from keras_unirec.data.encoding.encoder import Encoder
 
     check_positive_integers(shuffle_buffer=shuffle_buffer)
     check_bools(shuffle=shuffle, validate=validate)
     check_integers(0, 2**63 - 1, seed=seed)
-    encoder = _encoding.Encoder(schema, labels, requests)
+    encoder = Encoder(schema, labels, requests)
     batcher = _batches.Batcher(
         encoder,
         batch_size,
@@ -101,7 +104,7 @@ def from_parquet(
         candidate_buckets,
         weighting,
     )
-    stream = _Stream(_parquet.open_files(paths, encoder.columns), encoder)
+    stream = _Stream(reading.open_files(paths, encoder.columns), encoder)
     if requests:
         batcher.check_largest(
             stream.largest_size, lambda: stream.request(stream.largest)[0]
@@ -193,7 +196,7 @@ class _Stream:
         for unit in units:
             left = None
             for file, group in unit:
-                for arrays, rows in _parquet.read_group(
+                for arrays, rows in reading.read_group(
                     file, group, self.encoder.columns, _CHUNK_ROWS
                 ):
                     columns = self.encoder.read(arrays, rows)
@@ -208,13 +211,11 @@ class _Stream:
 
     def _split(self, columns, rows, left):
         """Cuts off the last request, which the next chunk may go on with."""
-        from keras_unirec.data import _encoding
-
         name = self.encoder.schema.request_id
         columns, rows = _join(
             [(columns, rows)] if left is None else [left, (columns, rows)]
         )
-        cut = _encoding.request_offsets(columns[name])[-2]
+        cut = request_offsets(columns[name])[-2]
         tail = np.arange(cut, columns[name].num_rows)
         left = (
             {key: column.take(tail) for key, column in columns.items()},
@@ -254,18 +255,14 @@ class _Stream:
         As (place, (column, rows, starts), ids of the starts, whether the
         chunk goes on with the request before it).
         """
-        from keras_unirec.data import _encoding
-
         name = self.encoder.schema.request_id
         last = None
         for place in self.groups:
-            for arrays, rows in _parquet.read_group(
-                *place, [name], _CHUNK_ROWS
-            ):
-                column = _columns.read(arrays[name], name, "category", 0, rows)
-                _encoding.check_request_ids(column, name, rows)
-                starts = _encoding.request_offsets(column)[:-1]
-                ids = _encoding.stable_ids(column)
+            for arrays, rows in reading.read_group(*place, [name], _CHUNK_ROWS):
+                column = reading.read(arrays[name], name, "category", 0, rows)
+                check_request_ids(column, name, rows)
+                starts = request_offsets(column)[:-1]
+                ids = stable_ids(column)
                 goes_on = last is not None and ids[0] == last
                 last = ids[-1]
                 starts = starts[1:] if goes_on else starts
@@ -291,11 +288,11 @@ def _num_rows(columns):
 def _join(parts):
     """Joins pairs of (dict of `Column`, rows) into one."""
     columns = {
-        name: _columns.concatenate([part[name] for part, _ in parts])
+        name: reading.concatenate([part[name] for part, _ in parts])
         for name in parts[0][0]
     }
     rows = [(_num_rows(part), rows) for part, rows in parts]
-    return columns, _columns.JoinedRows(rows)
+    return columns, reading.JoinedRows(rows)
 
 
 def _pools(chunks, batcher, shuffle_buffer, rng):
@@ -305,8 +302,6 @@ def _pools(chunks, batcher, shuffle_buffer, rng):
     full buffer is drawn at random; the other half, and what fills no batch of
     its bucket, mixes with what follows.
     """
-    from keras_unirec.data import _encoding
-
     batch_size = batcher.batch_size
     least = batch_size if rng is None else shuffle_buffer
     kept = 0 if rng is None else shuffle_buffer // 2
@@ -316,7 +311,7 @@ def _pools(chunks, batcher, shuffle_buffer, rng):
         size += len(chunk)
         if size < least:
             continue
-        pool = _encoding.concatenate(parts)
+        pool = concatenate(parts)
         index = np.arange(size)
         stop = max(0, size - kept) // batch_size * batch_size
         if rng is not None:
@@ -326,7 +321,7 @@ def _pools(chunks, batcher, shuffle_buffer, rng):
         parts = [pool.take(np.sort(index[stop:]))]
         size = len(parts[0])
     if size:
-        pool = _encoding.concatenate(parts)
+        pool = concatenate(parts)
         index = np.arange(size)
         if rng is not None:
             rng.shuffle(index)

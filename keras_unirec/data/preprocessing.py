@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_unirec import _columns
 from keras_unirec import schema as schema_lib
+from keras_unirec.schema import reading
 
 _MAX_GAP = np.iinfo("int32").max
 
@@ -72,12 +72,12 @@ class Preprocessing(tf.Module):
             values, tf.string if is_string else tf.int64
         )
         known = tf.not_equal(
-            values, _columns.MISSING_STRING if is_string else _columns.MISSING
+            values, reading.MISSING_STRING if is_string else reading.MISSING
         )
-        if root.vocabulary == "lookup":
+        if root.vocabulary.kind == "lookup":
             # Unseen values are at -1, which becomes 1.
             index = self._vocabularies[root.name].lookup(values)
-        elif root.vocabulary == "identity":
+        elif root.vocabulary.kind == "identity":
             known = (values >= 0) & (values < root.num_values)
             index = values
         elif is_string:
@@ -113,8 +113,8 @@ class Preprocessing(tf.Module):
         gaps = _seconds(requests, self.schema.timestamp) - _seconds(
             events, self.schema.feature(name)
         )
-        missing = tf.equal(events, _columns.MISSING) | tf.equal(
-            requests, _columns.MISSING
+        missing = tf.equal(events, reading.MISSING) | tf.equal(
+            requests, reading.MISSING
         )
         gaps = tf.clip_by_value(gaps, 0, _MAX_GAP)
         return tf.cast(tf.where(missing, tf.cast(-1, tf.int64), gaps), tf.int32)
@@ -438,7 +438,7 @@ def _vocabulary(feature):
 
 
 def _seconds(times, timestamp):
-    return times // _columns.UNITS_PER_SECOND[timestamp.unit]
+    return times // reading.UNITS_PER_SECOND[timestamp.unit]
 
 
 def _first_values(ids, lengths, feature):

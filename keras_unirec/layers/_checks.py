@@ -102,26 +102,28 @@ def initializer(argument, value, default):
     if value is None:
         return default
     try:
-        if not isinstance(value, numbers.Number):
-            return keras.initializers.get(value)
+        found = keras.initializers.get(value)
     except (TypeError, ValueError):
-        pass
-    raise ValueError(
-        f"`{argument}` must be an initializer of Keras, its name or its "
-        f"config. Received: {argument}={value!r}"
-    )
+        found = None
+    if not isinstance(found, keras.initializers.Initializer):
+        raise ValueError(
+            f"`{argument}` must be an initializer of Keras, its name or its "
+            f"config. Received: {argument}={value!r}"
+        )
+    return found
 
 
 def hidden_width(hidden_dim, ratio, dim):
     """`hidden_dim`, or `ratio` times the width, which must be at least 1."""
     if hidden_dim is not None:
         return hidden_dim
-    if ratio * dim < 0.5:
+    width = min(ratio * dim, 2**31)
+    if not 1 <= round(width) < 2**31:
         raise ValueError(
             "`ratio` must give a hidden width of at least 1 over a width of "
-            f"{dim}. Received: ratio={ratio!r}"
+            f"{dim}, and below 2**31. Received: ratio={ratio!r}"
         )
-    return round(ratio * dim)
+    return round(width)
 
 
 def check_tokens(input_shape):

@@ -338,7 +338,7 @@ def with_option(part, option, value, inside=False):
         )
     if isinstance(part, Shared):
         code = with_option(part.part, option, value, inside)
-        return code and written(Shared(part.part), part=_Code(code))
+        return code and f"keras_unirec.layers.Shared({code})"
     if not isinstance(part, keras.layers.Layer):
         return None
     if not inside:
@@ -359,6 +359,15 @@ class _Code(str):
         return str(self)
 
 
+def line(cls, **given):
+    """How a part is written, as `keras_unirec.layers.SwiGLU(ratio=2)`."""
+    inside = ", ".join(f"{k}={written(v)}" for k, v in given.items())
+    room = cls.__module__.partition(".")[0]
+    if room in ("keras", "keras_unirec"):
+        room = f"{room}.layers"
+    return f"{room}.{cls.__name__}({inside})"
+
+
 def written(value, **more):
     """A value as code; layers by the arguments that differ from defaults.
 
@@ -366,47 +375,42 @@ def written(value, **more):
         value: Layer, `Shared`, plain value, or list or dict of them.
         **more: Arguments of a layer to write in place of its own.
     """
+    if isinstance(value, Shared):
+        return f"keras_unirec.layers.Shared({written(value.part, **more)})"
     if isinstance(value, dict):
-        inside = ", ".join(f"{k!r}: {written(v)}" for k, v in value.items())
-        return f"{{{inside}}}"
-    if inspect.isfunction(value):
-        return _code_of(value)
-    if isinstance(value, keras.layers.Layer):
-        given = _given(value)
-    elif isinstance(value, Shared):
-        given = {"part": value.part}
-    elif hasattr(value, "get_config") and not isinstance(value, type):
-        given = value.get_config()  # An initializer, or the like.
-    else:
+        inside = (f"{k!r}: {written(v, **more)}" for k, v in value.items())
+        return f"{{{', '.join(inside)}}}"
+    if isinstance(value, keras.initializers.Initializer):
+        config = keras.saving.serialize_keras_object(value)
+        inside = ", ".join(f"{k}={v!r}" for k, v in config["config"].items())
+        return f"keras.initializers.{config['class_name']}({inside})"
+    if not isinstance(value, keras.layers.Layer):
         return repr(value)
-    inside = ", ".join(
-        f"{name}={written(each)}" for name, each in {**given, **more}.items()
-    )
-    return f"{_code_of(type(value))}({inside})"
+    given, usual = _given(value)
+    given = {
+        name: mine
+        for name, mine in given.items()
+        if name not in usual or written(mine) != written(usual[name])
+    }
+    return line(type(value), **{**given, **more})
 
 
 def _given(layer):
-    """The arguments of a layer that differ from the defaults."""
-    try:
-        plain = type(layer)()
-    except (TypeError, ValueError):  # Some have no default.
-        plain = None
-    given = {}
-    for name, default in arguments(type(layer)).items():
-        mine = getattr(layer, name, default)
-        if written(mine) not in (
-            written(default),
-            written(getattr(plain, name, default)),
-        ):
-            given[name] = mine
-    return given
-
-
-def _code_of(thing):
-    """How a class or function is written where the packages are imported."""
-    room, *rooms = thing.__module__.split(".")
-    if room == "keras_unirec":
-        return f"keras_unirec.layers.{thing.__name__}"
-    if room == "keras":  # As in keras.src.layers.core.dense.
-        return f"keras.{rooms[1]}.{thing.__name__}"
-    return thing.__name__  # The user's own.
+    """The arguments of a layer, and what they are by default."""
+    cls = type(layer)
+    usual = arguments(cls)
+    given = {name: getattr(layer, name, usual[name]) for name in usual}
+    required = {
+        name: given[name]
+        for name, default in usual.items()
+        if default is inspect.Parameter.empty
+    }
+    try:  # A default may be a name, and what a layer holds what it stands for.
+        made = cls(**required)
+    except Exception:  # Of a class that is not ours.
+        made = None
+    return given, {
+        name: getattr(made, name, default)
+        for name, default in usual.items()
+        if name not in required
+    }

@@ -345,5 +345,6 @@ def _check_optimizer(argument, optimizer):
 def _own_learning_rate(optimizer):
     rate = optimizer._learning_rate
     if isinstance(rate, keras.Variable):
+        # Under a strategy a variable is no tensor.
         return float(ops.convert_to_numpy(rate))
     return rate

@@ -181,7 +181,7 @@ class _Halves:
     def __init__(self, model, micro_batch_size):
         import tensorflow as tf
 
-        from keras_unirec.data import Preprocessing
+        from keras_unirec.data.preprocessing import Preprocessing
 
         self.model = model
         self.micro_batch_size = micro_batch_size

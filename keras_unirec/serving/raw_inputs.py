@@ -1,6 +1,7 @@
 import numpy as np
 
-from keras_unirec import _columns
+from keras_unirec.data.encoding.request_ids import sort_by_request
+from keras_unirec.schema import reading
 from keras_unirec.serving.signature_names import signature_names
 
 
@@ -45,8 +46,7 @@ def raw_inputs(df, schema, requests=False, side=None):
     )
     ```
     """
-    from keras_unirec.data._encoding import Encoder
-    from keras_unirec.data.from_pandas import _by_request
+    from keras_unirec.data.encoding.encoder import Encoder
 
     if side not in (None, "user", "item"):
         raise ValueError(
@@ -67,14 +67,14 @@ def raw_inputs(df, schema, requests=False, side=None):
     needed = [feature.name for feature, _ in features]
     if requests:
         needed.append(schema.request_id)
-    _columns.check_frame(df, needed)
+    reading.check_frame(df, needed)
     ends = np.arange(1, len(df) + 1)
     if requests:
-        df, ends = _by_request(df, schema)
+        df, ends = sort_by_request(df, schema)
     candidates = np.append(0, ends)
-    rows = _columns.Rows(df.index)
+    rows = reading.Rows(df.index)
     columns = encoder.read(
-        {name: _columns.from_frame(df, name) for name in needed}, rows
+        {name: reading.from_frame(df, name) for name in needed}, rows
     )
     encoder.check_shapes(columns, rows)
 
@@ -108,8 +108,8 @@ def _flat(column):
 def _dense(values, offsets, padding=None):
     """Nests flat values; `offsets` are those of a `Column`."""
     if padding is None:
-        padding = {"O": _columns.MISSING_STRING, "f": np.nan}.get(
-            values.dtype.kind, _columns.MISSING
+        padding = {"O": reading.MISSING_STRING, "f": np.nan}.get(
+            values.dtype.kind, reading.MISSING
         )
     for level in reversed(offsets):
         lengths = np.diff(level)

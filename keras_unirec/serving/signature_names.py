@@ -1,4 +1,4 @@
-from keras_unirec._names import ascii_name
+from keras_unirec.schema.names import ascii_name
 
 
 def signature_names(columns):

@@ -1,6 +1,7 @@
 import numpy as np
 
 import keras_unirec as ku
+from keras_unirec import layers
 from tests.small_log import small_batch
 from tests.small_log import small_schema
 from tests.test_case import TestCase
@@ -12,40 +13,56 @@ class AttentionTest(TestCase):
         self.schema = small_schema()
         self.inputs, _, _ = small_batch(self.schema)
 
-    def maps(self, name, **overrides):
-        model = ku.applications.load(name, self.schema, **overrides)
+    def maps(self, name, **parts):
+        model = ku.applications.load(name, self.schema, **parts)
         return ku.analysis.attention_weights(model, self.inputs)
 
     def test_softmax_sums_to_one_over_events(self):
-        for name, overrides, layer in (
+        softmax = layers.HeadCrossAttention()
+        projected = layers.HeadCrossAttention(kv_mode="projected")
+        decoding = {
+            "history_reader": "decoding",
+            "residual": "siamese",
+        }
+        for name, parts, layer in (
             (
                 "hyformer_tiny",
-                {"attention": "softmax"},
+                {"reader": layers.QueryDecoding(2)},
                 "query_decoding_0_watched",
             ),
             (
                 "hyformer_tiny",
                 {
-                    "attention": "softmax",
-                    "kv_mode": "projected",
-                    "norm": None,
+                    "reader": layers.QueryDecoding(2, kv_mode="projected"),
+                    "residual": "no_norm",
                 },
                 "query_decoding_1_liked",
             ),
             ("longer_rankmixer_tiny", {}, "query_decoding_0_liked"),
-            ("mixformer_tiny", {"attention": "softmax"}, "cross_attention_1"),
+            ("unimixer_tiny", decoding, "query_decoding_1_watched"),
+            (
+                "rankmixer_tiny",
+                {"history_reader": "target_attention"},
+                "target_attention_liked",
+            ),
+            ("mixformer_tiny", {"reader": softmax}, "cross_attention_1"),
+            (
+                "mixformer_tiny",
+                {"reader": layers.Shared(projected)},
+                "cross_attention_0_1",
+            ),
             *(
                 (
                     "ui_mixformer_tiny",
-                    {"attention": "softmax", "kv_mode": kv_mode},
+                    {"reader": reader},
                     f"{side}_cross_attention_1",
                 )
                 for side in ("user", "item")
-                for kv_mode in ("absorbed", "projected")
+                for reader in (softmax, projected)
             ),
         ):
-            with self.subTest(name=name, **overrides):
-                weights = self.maps(name, **overrides)[layer]
+            with self.subTest(name=name, layer=layer):
+                weights = self.maps(name, **parts)[layer]
                 self.assertEqual(weights.dtype, "float32")
                 total = weights.sum(-1)
                 self.assertEqual(total.shape[:2], (6, 3))

@@ -5,6 +5,7 @@ import numpy as np
 from absl.testing import parameterized
 
 import keras_unirec as ku
+from keras_unirec import layers
 from keras_unirec.analysis import mixformer_closed_form
 from keras_unirec.analysis import paper_schema
 from keras_unirec.analysis import profile
@@ -50,7 +51,9 @@ class ProfileTest(TestCase):
         self.assertEqual(profile(model, history_length=3), before)
 
     def test_a_layer(self):
-        layer = ku.layers.QueryMixer(hidden_dim=12)
+        layer = layers.QueryMixer(
+            feed_forward=layers.SwiGLU(12, per_token=True)
+        )
         shape = (2, 3, 4, 8)
         layer.build(shape)
         result = profile(layer, inputs=keras.KerasTensor(shape, "float32"))
@@ -58,14 +61,22 @@ class ProfileTest(TestCase):
         self.assertEqual(result.dense_parameters, 4 * 3 * 8 * 12 + 2 * 8)
 
     @parameterized.parameters(
-        {},
-        {"sequence_dim": 24},
-        {"num_heads": 4},
-        {"num_item_heads": 3},
+        ("mixformer_tiny", {}, {}),
+        (
+            "mixformer_tiny",
+            {"events": layers.Events(24), "encoder": layers.HistoryEncoder(20)},
+            {"sequence_dim": 24, "sequence_hidden_dim": 20},
+        ),
+        ("mixformer_tiny", {"num_heads": 4}, {"num_heads": 4}),
+        (
+            "ui_mixformer_tiny",
+            {"num_item_heads": 3},
+            {"num_item_heads": 3},
+        ),
     )
-    def test_equals_the_closed_form(self, **overrides):
+    def test_equals_the_closed_form(self, name, parts, written):
         schema = small_schema()
-        model = ku.applications.load("mixformer_tiny", schema, **overrides)
+        model = ku.applications.load(name, schema, **parts)
         lengths = [s.max_length for s in schema.sequences]
         result = profile(model, batch_size=3, candidates=2)
         specs = schema.embeddings
@@ -90,21 +101,19 @@ class ProfileTest(TestCase):
                 widths["features"] += width
                 widths["items"] += width * (encoded.side == "item")
         expected = mixformer_closed_form(
-            num_heads=model.num_heads,
-            dim=model.dim,
-            num_layers=model.num_layers,
+            **{"num_heads": 8, **written},
+            dim=32,
+            num_layers=2,
             feature_dim=widths["features"],
             event_feature_dim=0,  # Two histories: below.
             history_length=sum(lengths),
-            hidden_dim=round(model.hidden_ratio * model.dim),
-            sequence_dim=model.sequence_dim,
-            num_labels=len(schema.labels),
+            hidden_dim=64,
+            num_labels=2,
             batch_size=3,
             candidates=2,
-            num_item_heads=model.num_item_heads,
             item_feature_dim=widths["items"],
         )
-        event_dim = model.sequence_dim or model.dim
+        event_dim = written.get("sequence_dim", 32)
         expected["projection"] = (
             sum(widths["events"]) * event_dim,
             sum(
@@ -152,10 +161,16 @@ class ProfileTest(TestCase):
         )
         self.assertEqual(result.state_bytes, sum(result.state.values()))
         projected = profile(
-            "ui_mixformer_tiny", schema=schema, kv_mode="projected"
+            "ui_mixformer_tiny",
+            schema=schema,
+            reader=layers.HeadCrossAttention(kv_mode="projected"),
         )
-        self.assertEqual(projected.state["state_keys_0"], 4 * 12 * 32 * 4)
-        layer = ku.layers.SwiGLU(3)
+        for part in (0, 1):  # Keys, values.
+            self.assertEqual(
+                projected.state[f"state_history_events_0_{part}"],
+                4 * 12 * 32 * 4,
+            )
+        layer = layers.SwiGLU(3)
         layer.build((2, 4))
         one = profile(layer, inputs=keras.KerasTensor((2, 4), "float32"))
         self.assertEqual(one.state_bytes, 0)

@@ -3,6 +3,7 @@
 from absl.testing import parameterized
 
 import keras_unirec as ku
+from keras_unirec import layers
 from keras_unirec.analysis import paper_schema
 from keras_unirec.analysis import profile
 from keras_unirec.analysis.closed_form import hyformer_closed_form
@@ -38,133 +39,154 @@ def widths(schema):
 def by_part(result, parts):
     """Counts of `result` by part of a closed form, without column layers."""
     found = {name: [0, 0] for name in parts}
-    for part in result.parts:
-        if part.name.endswith(("_embedding", "_number", "_pooling")):
+    for part in result.grouped():
+        role = part.name.split(" x ")[0]
+        if role.endswith(("embeddings", "numbers", "_pooling")):
             continue
-        (name,) = [
-            name
-            for name in parts
-            if name in part.name
-            or (name == "towers" and part.name.endswith("_logit"))
-            or (name == "towers" and "_tower_" in part.name)
-        ]
+        if role.endswith(("_tower", "_logit")):
+            role = "towers"
+        (name,) = [name for name in parts if name in role]
         found[name][0] += part.dense_parameters
         found[name][1] += part.flops // 2
     return {name: tuple(counts) for name, counts in found.items()}
 
 
-def hyformer(model, lengths=None, **arguments):
-    schema = model.schema
-    features, target, events = widths(schema)
-    width = model.dim
-    of_target = model.query_context == "target"
-    return hyformer_closed_form(
-        num_tokens=model.num_tokens,
-        dim=width,
-        num_layers=model.num_layers,
-        feature_dim=features,
-        histories=[
-            (
-                events[s.name],
-                s.max_length,
-                (lengths or {}).get(s.name, s.max_length),
-            )
-            for s in schema.sequences
-        ],
-        hidden_dim=round(model.hidden_ratio * width),
-        num_heads=model.num_heads,
-        head_dim=model.head_dim or width // model.num_heads,
-        sequence_dim=model.sequence_dim,
-        encoder=model.encoder,
-        encoder_hidden_dim=model.encoder_hidden_ratio * model.sequence_dim,
-        recent_length=model.recent_length,
-        query_hidden_dim=model.query_hidden_dim,
-        target_dim=target if of_target else None,
-        tower_units=model.tower_units,
-        num_labels=len(schema.labels),
-        **arguments,
-    )
-
-
 class ClosedFormTest(TestCase):
     @parameterized.parameters(
-        {"encoder": "longer"},
-        {"encoder": "longer", "recent_length": 3, "token_merge": 1},
-        {"encoder": "transformer", "encoder_hidden_ratio": 3},
-        {"encoder": "swiglu", "sequence_dim": 24},
-        {"query_context": "target", "tower_units": (7, 5), "head_dim": 6},
+        ({"encoder": layers.Longer(recent_length=20, num_heads=2)}, {}),
+        (
+            {"encoder": layers.Longer(recent_length=3, num_heads=2)},
+            {"recent_length": 3},
+        ),
+        (
+            {"encoder": layers.TransformerEncoder(num_heads=2, ratio=3)},
+            {"encoder": "transformer", "encoder_hidden_dim": 96},
+        ),
+        (
+            {"events": layers.Events(24, position="newest_first")},
+            {"encoder": "swiglu", "sequence_dim": 24},
+        ),
+        (
+            {
+                "queries": layers.QueryGeneration(
+                    hidden_dim=32, context="target"
+                ),
+                "tower": layers.Tower((7, 5)),
+            },
+            {"encoder": "swiglu", "tower_units": (7, 5), "head_dim": 6},
+        ),
     )
-    def test_hyformer(self, **overrides):
+    def test_hyformer(self, parts, written):
         schema = small_schema()
+        features, target, events = widths(schema)
+        written = {"head_dim": 16, "sequence_dim": 32, **written}
+        if "queries" in parts:
+            written["target_dim"] = target
+        lengths = {"watched": 6}
         for kv_mode in ("absorbed", "projected"):
+            reader = layers.QueryDecoding(
+                2, head_dim=written["head_dim"], kv_mode=kv_mode
+            )
             model = ku.applications.load(
                 "hyformer_tiny",
                 schema,
-                norm=None,
+                reader=reader,
+                residual="no_norm",
                 readout="concatenate",
-                kv_mode=kv_mode,
-                **overrides,
+                **parts,
             )
-            lengths = {"watched": 6}
-            expected = hyformer(
-                model, lengths, kv_mode=kv_mode, batch_size=3, candidates=2
+            expected = hyformer_closed_form(
+                num_tokens=16,
+                dim=32,
+                num_layers=2,
+                feature_dim=features,
+                histories=[
+                    (
+                        events[s.name],
+                        s.max_length,
+                        lengths.get(s.name, s.max_length),
+                    )
+                    for s in schema.sequences
+                ],
+                hidden_dim=48,
+                num_heads=2,
+                query_hidden_dim=32,
+                num_labels=2,
+                kv_mode=kv_mode,
+                batch_size=3,
+                candidates=2,
+                **written,
             )
             result = profile(
                 model, batch_size=3, candidates=2, history_length=lengths
             )
             self.assertEqual(by_part(result, expected), expected)
 
-    @parameterized.parameters({}, {"sequence_dim": 12, "tower_units": (7, 5)})
-    def test_rankmixer(self, **overrides):
+    @parameterized.parameters(
+        ({}, {}),
+        (
+            {
+                "history_reader": layers.MeanReader(12),
+                "tower": layers.Tower((7, 5)),
+            },
+            {"sequence_dim": 12, "tower_units": (7, 5)},
+        ),
+    )
+    def test_rankmixer(self, parts, written):
         schema = small_schema()
-        model = ku.applications.load("rankmixer_tiny", schema, **overrides)
+        model = ku.applications.load("rankmixer_tiny", schema, **parts)
         features, _, events = widths(schema)
         expected = rankmixer_closed_form(
-            num_tokens=model.num_tokens,
-            dim=model.dim,
-            num_layers=model.num_layers,
+            num_tokens=16,
+            dim=32,
+            num_layers=2,
             feature_dim=features,
             histories=[
                 (events[s.name], s.max_length) for s in schema.sequences
             ],
-            hidden_dim=round(model.hidden_ratio * model.dim),
-            sequence_dim=model.sequence_dim,
-            tower_units=model.tower_units,
-            num_labels=len(schema.labels),
+            hidden_dim=128,
+            num_labels=2,
             batch_size=3,
             candidates=2,
+            **{"sequence_dim": 32, **written},
         )
         result = profile(model, batch_size=3, candidates=2)
         self.assertEqual(by_part(result, expected), expected)
 
     @parameterized.parameters(
-        ("unimixer_tiny", {}),
-        ("unimixer_tiny", {"block_size": 8, "num_iterations": 3}),
-        ("unimixer_lite_tiny", {}),
-        ("unimixer_lite_tiny", {"num_bases": 3, "rank": 5, "num_layers": 3}),
+        ("unimixer_tiny", {}, {}),
+        (
+            "unimixer_tiny",
+            {"mixer": layers.UniMixing(8, num_iterations=3)},
+            {"block_size": 8, "num_iterations": 3},
+        ),
+        ("unimixer_lite_tiny", {}, {"num_bases": 4}),
+        (
+            "unimixer_lite_tiny",
+            {
+                "mixer": layers.UniMixingLite(num_bases=3, rank=5),
+                "num_layers": 3,
+            },
+            {"num_bases": 3, "rank": 5, "num_layers": 3},
+        ),
     )
-    def test_unimixer(self, name, overrides):
+    def test_unimixer(self, name, parts, written):
         schema = small_schema()
-        model = ku.applications.load(name, schema, **overrides)
+        model = ku.applications.load(name, schema, **parts)
         features, _, events = widths(schema)
-        lite = name == "unimixer_lite_tiny"
         expected = unimixer_closed_form(
             num_tokens=16,
             dim=32,
-            num_layers=model.num_layers,
             feature_dim=features,
             histories=[
                 (events[s.name], s.max_length) for s in schema.sequences
             ],
-            hidden_dim=round(model.hidden_ratio * 32),
-            block_size=model.block_size or 4,
-            num_bases=(model.num_bases or 4) if lite else None,
-            rank=model.rank,
-            num_iterations=model.num_iterations or 20,
+            hidden_dim=80 if "lite" in name else 72,
             sequence_dim=32,
-            num_labels=len(schema.labels),
+            num_labels=2,
             batch_size=3,
             candidates=2,
+            **{"num_layers": 2, **written},
         )
         result = profile(model, batch_size=3, candidates=2)
         self.assertEqual(by_part(result, expected), expected)
@@ -177,7 +199,13 @@ class PublishedSizesTest(TestCase):
         ("rankmixer_4m", {"num_layers": 4}, 8.66e6, 0.108, 0.01),
         ("unimixer_6m", {}, 6.57e6, None, 0.01),
         ("unimixer_lite_5m", {}, 4.968e6, 0.161, 0.01),
-        ("unimixer_lite_5m", {"num_bases": 8}, 4.98e6, None, 0.01),
+        (
+            "unimixer_lite_5m",
+            {"mixer": layers.UniMixingLite(num_bases=8, rank=128)},
+            4.98e6,
+            None,
+            0.01,
+        ),
         ("unimixer_lite_5m", {"num_layers": 4}, 9.72e6, 0.316, 0.01),
         ("unimixer_lite_5m", {"num_layers": 8}, 19.21e6, 0.629, 0.01),
         # Table 2: within 3 % in both.

@@ -9,6 +9,7 @@ import pytest
 
 from keras_unirec import data
 from keras_unirec.schema import Categorical
+from keras_unirec.schema import Hash
 from keras_unirec.schema import Label
 from keras_unirec.schema import Numerical
 from keras_unirec.schema import Schema
@@ -62,9 +63,8 @@ def make_schema(adapt=True, **units):
                     Categorical(
                         "hist_words",
                         100,
-                        vocabulary="hash",
+                        vocabulary=Hash(dtype="string"),
                         max_length=2,
-                        dtype="string",
                     ),
                 ],
             )

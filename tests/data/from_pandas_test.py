@@ -10,6 +10,7 @@ from keras_unirec import data
 from keras_unirec.schema import Categorical
 from keras_unirec.schema import ItemTable
 from keras_unirec.schema import Label
+from keras_unirec.schema import Lookup
 from keras_unirec.schema import Numerical
 from keras_unirec.schema import Schema
 from keras_unirec.schema import Sequence
@@ -320,9 +321,9 @@ class FromPandasTest(TestCase):
                 Categorical("bool", 2),
                 Categorical("nullable", 10),
                 Categorical("small", 10),
-                Categorical("text", vocabulary="lookup", values=["a", "b"]),
-                Categorical("factor", vocabulary="lookup", values=["a", "b"]),
-                Categorical("codes", vocabulary="lookup", values=[5, 7]),
+                Categorical("text", vocabulary=Lookup(values=["a", "b"])),
+                Categorical("factor", vocabulary=Lookup(values=["a", "b"])),
+                Categorical("codes", vocabulary=Lookup(values=[5, 7])),
                 Numerical("count", mean=0.0, std=1.0),
             ]
         )

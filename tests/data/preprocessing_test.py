@@ -8,8 +8,10 @@ import tensorflow as tf
 from keras_unirec import data
 from keras_unirec.data import preprocessing as preprocessing_lib
 from keras_unirec.schema import Categorical
+from keras_unirec.schema import Hash
 from keras_unirec.schema import ItemTable
 from keras_unirec.schema import Label
+from keras_unirec.schema import Lookup
 from keras_unirec.schema import Numerical
 from keras_unirec.schema import Schema
 from keras_unirec.schema import Sequence
@@ -326,12 +328,10 @@ class PreprocessingTest(TestCase):
         schema = Schema(
             user=[
                 Categorical("identity", 5),
-                Categorical("numbers", vocabulary="lookup", values=[7, -3, 9]),
-                Categorical(
-                    "texts", vocabulary="lookup", values=["b", "a", ""]
-                ),
-                Categorical("hashed", 10, vocabulary="hash", dtype="string"),
-                Categorical("hashed_int", 10, vocabulary="hash", dtype="int64"),
+                Categorical("numbers", vocabulary=Lookup(values=[7, -3, 9])),
+                Categorical("texts", vocabulary=Lookup(values=["b", "a", ""])),
+                Categorical("hashed", 10, vocabulary=Hash(dtype="string")),
+                Categorical("hashed_int", 10, vocabulary=Hash(dtype="int64")),
             ]
         )
         ids = data.Preprocessing(schema).ids
@@ -406,9 +406,7 @@ class PreprocessingTest(TestCase):
         for dtype, value in (("string", "a"), ("int64", 4)):
             schema = Schema(
                 user=[
-                    Categorical(
-                        "c", vocabulary="lookup", dtype=dtype, values=[]
-                    )
+                    Categorical("c", vocabulary=Lookup(dtype=dtype, values=[]))
                 ]
             )
             ids = data.Preprocessing(schema).ids("c", [value])
@@ -423,7 +421,7 @@ class PreprocessingTest(TestCase):
             ]
         )
         schema = Schema(
-            user=[Categorical("c", 997, vocabulary="hash", dtype="int64")]
+            user=[Categorical("c", 997, vocabulary=Hash(dtype="int64"))]
         )
         ids = data.Preprocessing(schema).ids("c", values).numpy()
         hashes = preprocessing_lib.hash_integers(values)
@@ -438,7 +436,7 @@ class PreprocessingTest(TestCase):
     def test_hash_is_spread(self):
         buckets = 1024
         schema = Schema(
-            user=[Categorical("c", buckets, vocabulary="hash", dtype="int64")]
+            user=[Categorical("c", buckets, vocabulary=Hash(dtype="int64"))]
         )
         encode = data.Preprocessing(schema).ids
         n = 100 * buckets

@@ -48,7 +48,7 @@ def train(optimizer, dense, steps=5, jit_compile=False):
     for i in range(steps):
         gradient = row_gradient(i)
         step(gradient.values, gradient.indices)
-    return keras.ops.convert_to_numpy(table)
+    return table.numpy()
 
 
 @needs_rows
@@ -142,10 +142,10 @@ class RowAdamTest(TestCase):
         table = keras.Variable(start())
         optimizer = optimizers.RowAdam(0.1)
         optimizer.apply([row_gradient(0, [1, 2])], [table])
-        after_first = keras.ops.convert_to_numpy(table)
-        momentum = keras.ops.convert_to_numpy(optimizer._momentums[0])
+        after_first = table.numpy()
+        momentum = optimizer._momentums[0].numpy()
         optimizer.apply([row_gradient(1, [2])], [table])
-        after_second = keras.ops.convert_to_numpy(table)
+        after_second = table.numpy()
         self.assertAllClose(after_second[1], after_first[1], atol=0, rtol=0)
         self.assertAllClose(
             optimizer._momentums[0][1], momentum[1], atol=0, rtol=0

@@ -37,7 +37,7 @@ def fit(model, **kwargs):
 
 
 def weights(model):
-    return {w.path: keras.ops.convert_to_numpy(w) for w in model.weights}
+    return {w.path: w.numpy() for w in model.weights}
 
 
 def synchronized_weights(model):
@@ -122,7 +122,7 @@ class TwoGroupOptimizerTest(TestCase):
         watch = keras.callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, logs: seen.append(
                 [
-                    float(keras.ops.convert_to_numpy(group.learning_rate))
+                    float(group.learning_rate.numpy())
                     for group in (model.optimizer.dense, model.optimizer.sparse)
                 ]
             )

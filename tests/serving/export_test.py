@@ -110,9 +110,13 @@ class ExportTest(TestCase):
         """Both halves, micro-batches and XLA equal `predict`."""
         frame, schema = small_requests()
         names = ku.applications.list_models("*_tiny")
-        options = {n: {"num_iterations": 3} for n in names if "unimixer" in n}
+        quick = {
+            "unimixer_tiny": ku.layers.UniMixing(num_iterations=3),
+            "unimixer_lite_tiny": ku.layers.UniMixingLite(num_iterations=3),
+        }
+        parts = {name: {"mixer": mixer} for name, mixer in quick.items()}
         models = {
-            name: ku.applications.load(name, schema, **options.get(name, {}))
+            name: ku.applications.load(name, schema, **parts.get(name, {}))
             for name in names
         }
         # 4 candidates: two micro-batches, of which one is short. Compiled
@@ -183,8 +187,8 @@ class ExportTest(TestCase):
             ("serving_default", {"price": raw["price"][:, :1]}, "price"),
             (
                 "score_items",
-                {"state_request": state["state_request"][:1]},
-                "state_request",
+                {"state_context": state["state_context"][:1]},
+                "state_context",
             ),
             (
                 "score_items",
@@ -274,7 +278,8 @@ class ExportTest(TestCase):
 
         frame = small_frame()
         schema = small_schema(frame)
-        model = ku.applications.load("unimixer_tiny", schema, anneal_steps=4)
+        mixer = ku.layers.UniMixing(anneal_steps=4)
+        model = ku.applications.load("unimixer_tiny", schema, mixer=mixer)
         for mixing in model.mixings:
             mixing.step.assign(3.0)
         expected = ku.predict(model, frame)

@@ -1,7 +1,6 @@
 import keras
 from keras import ops
 
-from keras_unirec._names import ascii_name
 from keras_unirec.layers.embedding._columns import Columns
 from keras_unirec.layers.embedding._columns import History
 from keras_unirec.layers.embedding._columns import column
@@ -11,6 +10,8 @@ from keras_unirec.layers.embedding.length_mask import LengthMask
 from keras_unirec.layers.embedding.row_embedding import RowEmbedding
 from keras_unirec.layers.embedding.time_gap_bucket import TimeGapBucket
 from keras_unirec.schema import GAP_BOUNDARIES
+from keras_unirec.schema import Schema
+from keras_unirec.schema.names import ascii_name
 
 
 class FeatureEmbedding:
@@ -42,6 +43,11 @@ class FeatureEmbedding:
     """
 
     def __init__(self, schema, dtype=None):
+        if not isinstance(schema, Schema):
+            raise ValueError(
+                "`schema` must be a `keras_unirec.Schema`. "
+                f"Received: schema={schema!r}"
+            )
         self.schema = schema
         self.dtype = keras.dtype_policies.get(
             dtype or keras.config.dtype_policy()

@@ -89,16 +89,43 @@ class Events(_parts.Composite):
         """The width of an event, by history.
 
         Raises:
-            ValueError: If `dim` does not name the histories, or joined ones
-                have different widths.
+            ValueError: If `dim` is open or does not name the histories, or
+                joined ones have different widths; or if `max_length` is given
+                for histories that are apart.
         """
         widths = by_history("dim", self.dim, names)
+        if None in widths.values():
+            raise ValueError(
+                "`dim` must be given where no model says it. "
+                f"Received: dim={self.dim}"
+            )
         if self.joins and len(set(widths.values())) > 1:
             raise ValueError(
                 "Histories that are joined share one `dim`. "
                 f"Received: join={self.join!r}, dim={self.dim}"
             )
+        if self.max_length is not None and not self.joins:
+            raise ValueError(
+                "`max_length` is that of the joined history; the histories are "
+                "apart, and each has the `max_length` of its `Sequence`. "
+                f"Received: max_length={self.max_length}, join={self.join!r}"
+            )
         return widths
+
+    def project_to_one(self, histories):
+        """`project`, for a model that reads one history of all events.
+
+        Raises:
+            ValueError: If several histories stay apart.
+        """
+        projected = self.project(histories)
+        if len(projected) > 1:
+            raise ValueError(
+                "This model reads one history: `join` of its `Events` must be "
+                f'"concatenate" or "time". Received: join={self.join!r} with '
+                f"the histories {list(histories)}"
+            )
+        return projected[0]
 
     def project(self, histories):
         """Projects, joins and adds positions.

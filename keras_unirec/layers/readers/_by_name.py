@@ -1,6 +1,7 @@
 """What reads histories, by name."""
 
 from keras_unirec.layers.readers.decoding_reader import DecodingReader
+from keras_unirec.layers.readers.din import DIN
 from keras_unirec.layers.readers.head_cross_attention import HeadCrossAttention
 from keras_unirec.layers.readers.mean_reader import MeanReader
 from keras_unirec.layers.readers.query_decoding import QueryDecoding
@@ -15,5 +16,6 @@ READERS = {
 HISTORY_READERS = {
     "mean": MeanReader,
     "decoding": DecodingReader,
+    "din": DIN,
     "target_attention": TargetAttention,
 }

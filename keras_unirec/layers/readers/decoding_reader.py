@@ -10,8 +10,8 @@ from keras_unirec.layers.history._by_name import encode
 from keras_unirec.layers.history.events import Events
 from keras_unirec.layers.history.events import by_history
 from keras_unirec.layers.history.history_mean import HistoryMean
-from keras_unirec.layers.readers._history_reader import HistoryReader
-from keras_unirec.layers.readers._history_reader import make_each
+from keras_unirec.layers.readers.history_reader import HistoryReader
+from keras_unirec.layers.readers.history_reader import make_each
 from keras_unirec.layers.readers.query_decoding import QueryDecoding
 from keras_unirec.layers.residual._by_name import make_residual
 from keras_unirec.layers.tokens.query_generation import QueryGeneration
@@ -141,12 +141,20 @@ class DecodingReader(HistoryReader):
                 ],
                 "mask": mask,
             }
+        total = sum(numbers.values())
+        for name, expected in (("num_queries", total), ("dim", self.dim)):
+            value = getattr(self.queries, name)
+            if value not in (None, expected):
+                raise ValueError(
+                    f"`{name}` of `queries` is what the model says, {expected};"
+                    f" leave it out. Received: {name}={value}"
+                )
         self._generation = _parts.copy(
             "queries",
             self.queries,
             self.dtype_policy,
             "query_generation",
-            num_queries=sum(numbers.values()),
+            num_queries=total,
             dim=self.dim,
         )
         self._numbers = numbers

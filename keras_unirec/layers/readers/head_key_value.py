@@ -74,7 +74,12 @@ def kept_of_request(reader, history, queries_shape):
         reader.build(queries_shape, history.shape)
     if reader.kv_mode != "projected":
         return history
+    # A reader that blocks share keeps more than one history.
+    reader.num_kept = getattr(reader, "num_kept", -1) + 1
+    suffix = f"_{reader.num_kept}" if reader.num_kept else ""
     key_value = HeadKeyValue(
-        reader, dtype=reader.dtype_policy, name=f"{reader.name}_key_value"
+        reader,
+        dtype=reader.dtype_policy,
+        name=f"{reader.name}_key_value{suffix}",
     )
     return key_value(history)

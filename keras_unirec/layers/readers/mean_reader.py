@@ -5,7 +5,7 @@ from keras_unirec.layers.embedding._columns import column
 from keras_unirec.layers.embedding.feature_embedding import layer_name
 from keras_unirec.layers.history.events import by_history
 from keras_unirec.layers.history.history_mean import HistoryMean
-from keras_unirec.layers.readers._history_reader import HistoryReader
+from keras_unirec.layers.readers.history_reader import HistoryReader
 
 
 @keras.saving.register_keras_serializable(package="keras_unirec")

@@ -5,8 +5,8 @@ from keras_unirec.layers import _parts
 from keras_unirec.layers.embedding._columns import column
 from keras_unirec.layers.embedding.feature_embedding import layer_name
 from keras_unirec.layers.history.events import by_history
-from keras_unirec.layers.readers._history_reader import HistoryReader
-from keras_unirec.layers.readers._history_reader import make_each
+from keras_unirec.layers.readers.history_reader import HistoryReader
+from keras_unirec.layers.readers.history_reader import make_each
 from keras_unirec.layers.readers.query_decoding import QueryDecoding
 
 
@@ -18,8 +18,8 @@ class TargetAttention(HistoryReader):
     candidate `t`, embedded in the columns that events have (zeros in those
     that only events have), keys and values are the events `S`. No layers, no
     feed-forward: the "TA" that papers compare with. An empty history reads
-    zeros. What was read is a column of the candidate, `"<history>.read"`, as
-    wide as an event.
+    zeros; one that shares no column with the items is read evenly. What was
+    read is a column of the candidate, `"<history>.read"`, as wide as an event.
 
     Args:
         reader: `QueryDecoding`, or dict of them by history; without residual

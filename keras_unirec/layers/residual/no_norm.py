@@ -1,7 +1,7 @@
 import keras
 
 from keras_unirec.layers._checks import check_bools
-from keras_unirec.layers.residual._scheme import ResidualScheme
+from keras_unirec.layers.residual.residual_scheme import ResidualScheme
 
 
 @keras.saving.register_keras_serializable(package="keras_unirec")

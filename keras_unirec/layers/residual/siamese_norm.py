@@ -1,8 +1,7 @@
 import keras
-from keras import ops
 
 from keras_unirec.layers._checks import check_bools
-from keras_unirec.layers.residual._scheme import ResidualScheme
+from keras_unirec.layers.residual.residual_scheme import ResidualScheme
 
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
@@ -71,8 +70,8 @@ class SiameseNorm(ResidualScheme):
         x, y = streams.tensors
         added = update
         if self.scale_by_depth:
-            scale = (streams.depth + 1) ** -0.5
-            added = ops.cast(scale, x.dtype) * update
+            # On JAX a tensor has no product with a symbolic one; a number has.
+            added = update * (streams.depth + 1) ** -0.5
         return self.normalize(x + added, f"{name}_x_norm"), y + update
 
     def finish(self, streams):

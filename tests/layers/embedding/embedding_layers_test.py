@@ -1,8 +1,11 @@
 import keras
 import numpy as np
+from absl.testing import parameterized
+from keras import ops
 
 from keras_unirec import layers
 from keras_unirec.schema import GAP_BOUNDARIES
+from tests.layers.inputs import randomize_weights
 from tests.test_case import TestCase
 
 
@@ -102,3 +105,41 @@ class NewestFirstPositionTest(TestCase):
         )
         with self.assertRaisesRegex(ValueError, "`max_length` must be"):
             layers.NewestFirstPosition(0)
+
+
+class SavedModelTest(TestCase):
+    """What stands between the inputs of a model and its embeddings."""
+
+    @parameterized.parameters("float32", "mixed_bfloat16")
+    def test_every_layer(self, dtype):
+        policy = {"dtype": keras.DTypePolicy(dtype)}
+        inputs = {
+            "ids": keras.Input((None, 3), dtype="int32", name="ids"),
+            "gaps": keras.Input((None,), dtype="int32", name="gaps"),
+            "length": keras.Input((), dtype="int32", name="length"),
+        }
+        x = layers.RowEmbedding(12, 4, **policy)(inputs["ids"])
+        x = layers.EmbeddingPooling("sum", **policy)(x, inputs["ids"])
+        bucket = layers.TimeGapBucket([1, 60, 3600], **policy)
+        gaps = layers.RowEmbedding(7, 4, "zeros", **policy)
+        x = x + gaps(bucket(inputs["gaps"]))
+        mask = layers.LengthMask(**policy)(x, inputs["length"])
+        x = layers.NewestFirstPosition(5, **policy)(x, mask=mask)
+        merge = layers.HistoryMerge(4, **policy)
+        outputs = merge([x, x], [mask, mask], [inputs["gaps"]] * 2)
+        model = keras.Model(inputs, outputs)
+        randomize_weights(model)
+        rng = np.random.default_rng(0)
+        arrays = {
+            "ids": rng.integers(0, 12, (2, 5, 3)),
+            "gaps": rng.integers(-1, 10_000, (2, 5)),
+            "length": np.array([3, 0]),
+        }
+        path = f"{self.get_temp_dir()}/model.keras"
+        model.save(path)
+        loaded = keras.models.load_model(path)
+        for actual, expected in zip(loaded(arrays), model(arrays)):
+            self.assertEqual(actual.dtype, expected.dtype)
+            self.assertAllClose(
+                ops.cast(actual, "float32"), ops.cast(expected, "float32")
+            )

@@ -74,5 +74,8 @@ class PerTokenFFNTest(TestCase):
             layers.PerTokenFFN(0)
         with self.assertRaisesRegex(ValueError, "at least 1 over a width of 8"):
             layers.PerTokenFFN(ratio=0.01).build((None, 4, 8))
+        for ratio in (0.0625, 1e308):  # `round(0.5)` is 0.
+            with self.assertRaisesRegex(ValueError, "`ratio` must give a hid"):
+                layers.PerTokenFFN(ratio=ratio).build((None, 4, 8))
         with self.assertRaisesRegex(ValueError, "both numbers must be known"):
             layers.PerTokenFFN(5).build((None, None, 8))

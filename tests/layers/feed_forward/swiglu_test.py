@@ -80,6 +80,9 @@ class SwiGLUTest(TestCase):
             layers.SwiGLU(0)
         with self.assertRaisesRegex(ValueError, "at least 1 over a width of 8"):
             layers.SwiGLU(ratio=0.01).build((None, 4, 8))
+        for ratio in (0.0625, 1e308):  # `round(0.5)` is 0.
+            with self.assertRaisesRegex(ValueError, "`ratio` must give a hid"):
+                layers.SwiGLU(ratio=ratio).build((None, 4, 8))
         for shape in ((8,), (None, None, 8)):
             with self.assertRaisesRegex(ValueError, "both numbers must be kn"):
                 layers.SwiGLU(5, per_token=True).build(shape)

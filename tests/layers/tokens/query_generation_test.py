@@ -133,7 +133,32 @@ class QueryGenerationTest(TestCase):
                 difference = (outputs[:, :, i] - outputs[:, :, j]).std()
                 self.assertAllClose(difference, 2**0.5 * expected, rtol=0.3)
 
+    def test_config(self):
+        layer = layers.QueryGeneration(tokens=[2, 0], context="all")
+        self.assertEqual(layer.tokens, (2, 0))
+        copy = layers.QueryGeneration.from_config(layer.get_config())
+        self.assertEqual(copy.get_config(), layer.get_config())
+        layer = layers.QueryGeneration(context="target")
+        self.assertIsNone(layer.tokens)
+
     def test_errors(self):
+        with self.assertRaisesRegex(ValueError, "`context` must be one of"):
+            layers.QueryGeneration(context="nothing")
+        for tokens in ([], [0, 0], [-1], [1.0], [True], "01", {0}, 2):
+            with self.assertRaisesRegex(
+                ValueError, "`tokens` must be a list of different indices"
+            ):
+                layers.QueryGeneration(tokens=tokens)
+        with self.assertRaisesRegex(ValueError, "of the item columns alone"):
+            layers.QueryGeneration(tokens=[0], context="target")
+        # What a model says, and nobody has said.
+        for name in ("num_queries", "dim"):
+            known = {"num_queries": N, "dim": D}
+            known.pop(name)
+            with self.assertRaisesRegex(
+                ValueError, f"`{name}` must be a pos.*Received: {name}=None"
+            ):
+                layers.QueryGeneration(**known)(*make_inputs())
         legal = {"num_queries": 1, "dim": 1, "hidden_dim": 1}
         for name in (*legal, "compression_dim"):
             with self.assertRaisesRegex(

@@ -1,0 +1,1 @@
+"""From raw columns to encoded chunks: read, checked and encoded."""
