@@ -6,6 +6,7 @@ import inspect
 import keras
 import numpy as np
 
+from keras_unirec.applications.roles import ROLES
 from keras_unirec.layers import _parts
 
 # Recorded as what the model has, not as what it was given.
@@ -18,8 +19,9 @@ class Construction(type(keras.Model)):
     def __call__(cls, *args, **kwargs):
         known = model_arguments(cls)
         kwargs = {**_defaults(cls, len(args)), **kwargs}
-        for name in set(kwargs) - set(known):
-            raise ValueError(_unknown(cls, known, name, kwargs))
+        for name in kwargs:
+            if name not in known:
+                raise ValueError(_unknown(cls, known, name, kwargs))
         signature = inspect.signature(cls.__init__)
         bound = signature.bind(None, *args, **kwargs)
         given = {}
@@ -33,8 +35,7 @@ class Construction(type(keras.Model)):
         }
         # Now: a part that is given may be built, or changed, later on.
         serialized = {
-            name: keras.saving.serialize_keras_object(value)
-            for name, value in arguments.items()
+            name: _parts.serialized(value) for name, value in arguments.items()
         }
         model = super().__call__(*args, **kwargs)
         model._arguments = serialized
@@ -66,51 +67,49 @@ def model_arguments(cls):
 def _unknown(cls, known, name, kwargs):
     near = difflib.get_close_matches(name, known, 1)
     hint = f" Did you mean `{near[0]}`?" if near else ""
-    owner = owner_of(name, {**known, **kwargs})
-    if owner is not None:
-        hint = (
-            f" It is one of its `{owner[0]}`: "
-            f"`{owner[0]}={_with(owner[1], name, kwargs[name])}`."
-        )
+    line = line_of(name, kwargs[name], {**known, **kwargs})
+    if line is not None:
+        argument, code = line
+        hint = f" It is one of its `{argument}`: `{argument}={code}`."
     return (
         f"`{cls.__name__}` has no argument `{name}`.{hint} "
         f"Received: {name}={kwargs[name]!r}"
     )
 
 
-def owner_of(name, arguments):
-    """The part among some arguments that an option belongs to.
+def line_of(option, value, arguments):
+    """What to write to give a model an option of one of its parts.
 
     Args:
-        name: str. An option, as `"kv_mode"`.
-        arguments: dict. Arguments of a model.
+        option: str, as `"kv_mode"`.
+        value: Value of the option.
+        arguments: dict. Arguments of the model.
 
     Returns:
-        Tuple of the argument and the part (or a class that could be it), or
-        None.
+        Tuple of the argument and the part as code, or None. The part is the
+        one among the arguments that has the option, else one that the argument
+        could be, with the options that the part has already.
     """
-    from keras_unirec.applications.roles import ROLES
-
-    layers = {
-        argument: ROLES[argument].layer(value)
-        for argument, value in arguments.items()
-        if argument in ROLES
-    }
-    for argument, layer in layers.items():
-        if layer is not None and name in _parts.arguments(type(layer)):
-            return argument, layer
-    for argument in layers:
-        for cls in ROLES[argument].classes():
-            if name in _parts.arguments(cls):
-                return argument, cls
+    roles = {name: ROLES[name] for name in arguments if name in ROLES}
+    given = [
+        (name, _layer(roles[name], name, arguments[name])) for name in roles
+    ]
+    possible = [(n, made) for n, role in roles.items() for made in role.all()]
+    for parts in (given, possible):
+        for inside in (False, True):
+            for argument, part in parts:
+                code = _parts.with_option(part, option, value, inside)
+                if code is not None:
+                    return argument, code
     return None
 
 
-def _with(part, name, value):
-    """The line that gives a part one more argument."""
-    if isinstance(part, type):
-        return _parts.line(part, **{name: value})
-    return _parts.written(part, **{name: value})
+def _layer(role, argument, part):
+    """The layer that an argument stands for; None if it is none."""
+    try:
+        return role.make(argument, part)
+    except ValueError:
+        return None
 
 
 def without_numpy(value):

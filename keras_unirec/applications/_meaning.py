@@ -1,9 +1,17 @@
 """What the weights of a ranking model mean."""
 
-from keras_unirec import layers
+import base64
+import hashlib
+import json
+import zlib
+
+import numpy as np
+
 from keras_unirec.applications.roles import ROLES
 from keras_unirec.layers import _parts
-from keras_unirec.training.saving import plain
+
+# They group and score rows; a model does not see them.
+_NOT_SEEN = ("type", "group_id", "request_id")
 
 
 def meaning(model):
@@ -13,40 +21,80 @@ def meaning(model):
         model: `RankingModel`.
 
     Returns:
-        Nested dict: the family, the columns of the schema, the resolved
-        parts, and the arguments that are no parts.
+        Nested dict: the class, the columns of the schema, the arguments that
+        are no parts, and the parts as they were made. Where None stands,
+        something else decides.
     """
-    plain_arguments = {
-        name: plain(value)
-        for name, value in model._arguments.items()
-        if name not in (*ROLES, "default_recipe", "output_activation")
-        # None is what the parts say.
-        and value is not None
-    }
+    no_meaning = (*ROLES, "default_recipe", "output_activation")
     return {
-        "family": type(model).__name__,
-        "column": _columns_of(model.schema),
-        "argument": plain_arguments,
+        "class": type(model).__name__,
+        "column": _columns(model.schema),
+        "argument": {
+            # What a model made of an argument: `dim=None` is a number there.
+            name: _joined(_plain(vars(model).get(name, value)))
+            for name, value in model._arguments.items()
+            if name not in no_meaning
+        },
         "part": {
-            argument: {
-                "shared": isinstance(part, layers.Shared),
-                **_parts.meaning(copies[0]),
-            }
-            for argument, (part, copies) in model._made.items()
-            if copies[0] is not None
+            argument: _joined(_parts.meaning_of_copies(_copies(argument, made)))
+            for argument, made in model._made.items()
         },
     }
 
 
-def _columns_of(schema):
+def _copies(argument, made):
+    """The copies of a part, which another part may have made."""
+    return made if isinstance(made, (list, dict)) else made.made[argument]
+
+
+def _joined(value):
+    """A dict by history whose values are all equal, as one value."""
+    if isinstance(value, (list, tuple)):
+        return [_joined(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    value = {key: _joined(each) for key, each in value.items()}
+    first, *others = value.values() or [None]
+    if value and "class" not in value and all(x == first for x in others):
+        return first
+    return value
+
+
+def _columns(schema):
     """The columns of a schema by what a message calls them."""
-    config = plain(schema.get_config())
-    config.pop("type", None)
     columns = {}
-    for group, value in config.items():
+    for group, value in _plain(schema.get_config()).items():
+        if group in _NOT_SEEN:
+            continue
         if isinstance(value, list):
             columns[f"order of {group}"] = [each["name"] for each in value]
             columns.update({each["name"]: each for each in value})
         else:
             columns[group] = value
+    for name, embedding in schema.embeddings.items():
+        if name in columns:  # Chosen, or given: the same.
+            columns[name]["embedding_dim"] = embedding.dim
     return columns
+
+
+def _plain(value):
+    """A config as plain values; learned arrays as their number and a digest."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "packed" in value:
+        return _digest(**value)
+    if value.get("class_name") == "__tuple__":
+        return _plain(value["config"]["value"])
+    return {str(key): _plain(each) for key, each in value.items()}
+
+
+def _digest(dtype, packed):
+    data = zlib.decompress(base64.b64decode(packed))
+    number = (
+        len(json.loads(data))
+        if dtype == "string"
+        else len(data) // np.dtype(dtype).itemsize
+    )
+    return f"{number} values, {hashlib.sha256(data).hexdigest()[:12]}"

@@ -110,6 +110,7 @@ class HyFormer(RankingModel):
             residual=self.unshared("residual", residual),
             dtype=self.dtype_policy,
         )
+        self.made_by(self.reading, "encoder", "reader")
         self.tokenizer = self.part(
             "tokenizer",
             tokenizer,

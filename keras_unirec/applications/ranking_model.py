@@ -170,8 +170,12 @@ class RankingModel(
         copies = _parts.copies(
             argument, prototype, self.dtype_policy, names, **settings
         )
-        self._made[argument] = (part, copies)
+        self._made[argument] = copies
         return copies
+
+    def made_by(self, layer, *arguments):
+        """Says which parts another layer makes the copies of, in `made`."""
+        self._made.update(dict.fromkeys(arguments, layer))
 
     def beside(self, context, items):
         """`Columns` `(R, C, width)`: those of the request, then the items."""
@@ -191,9 +195,7 @@ class RankingModel(
 
     def serialized(self, argument, part):
         """A part as a value for the arguments that another leaves open."""
-        return keras.saving.serialize_keras_object(
-            self.unshared(argument, part)
-        )
+        return _parts.serialized(self.unshared(argument, part))
 
     def unshared(self, argument, part):
         """The prototype of a part for what is not one of the blocks."""
@@ -332,9 +334,7 @@ class RankingModel(
         for name in ROLES:
             if isinstance(config.get(name), (str, dict)):
                 value = keras.saving.deserialize_keras_object(config[name])
-                config[name] = keras.saving.serialize_keras_object(
-                    self.prototype(name, value)
-                )
+                config[name] = self.serialized(name, value)
         config, changed = _parts.replaced(config, "kv_mode", kv_mode)
         if not changed:
             raise ValueError(

@@ -1,9 +1,6 @@
 """The parts that a model is a choice of, by the argument that takes them."""
 
 import dataclasses
-import functools
-
-import keras
 
 from keras_unirec import layers
 from keras_unirec.layers import _parts
@@ -48,23 +45,9 @@ class Role:
             needs=self.needs,
         )
 
-    def layer(self, part):
-        """One layer that a part stands for, or None."""
-        if isinstance(part, dict):
-            part = next(iter(part.values()), None)
-        if isinstance(part, layers.Shared):
-            part = part.part
-        if isinstance(part, str) and part in self.known:
-            return self.known[part](name=part)
-        return part if isinstance(part, keras.layers.Layer) else None
-
-    def classes(self):
-        """The classes of the parts that have a name."""
-        made = (
-            make.func if isinstance(make, functools.partial) else make
-            for make in self.known.values()
-        )
-        return list(dict.fromkeys(made))
+    def all(self):
+        """A layer for each name."""
+        return [make(name=name) for name, make in self.known.items()]
 
 
 ROLES = {

@@ -10,10 +10,9 @@ _NO_MEANING = (
     "name",
     "trainable",
     "dtype",
-    "build_config",
-    "registered_name",
-    "shared_object_id",
+    "seed",
 )
+_OF_TRAINING = ("initializer", "regularizer", "constraint")
 
 
 @keras.saving.register_keras_serializable(package="keras_unirec")
@@ -140,12 +139,11 @@ def copy(argument, prototype, dtype, name, fixed=None, **settings):
             f"gets a new copy. Received: {argument}={prototype}, which is built"
         )
     try:
-        serialized = keras.saving.serialize_keras_object(prototype)
-        config = _for_copy(serialized, dtype)["config"]
+        config = _with_dtype(serialized(prototype), dtype)["config"]
         legal = arguments(type(prototype))
         for key, value in settings.items():
             if key in legal and config.get(key) is None:
-                config[key] = _for_copy(value, dtype)
+                config[key] = _with_dtype(value, dtype)
         config.update(
             {k: value for k, value in (fixed or {}).items() if k in legal}
         )
@@ -179,26 +177,39 @@ def copies(argument, prototype, dtype, names, **settings):
     ]
 
 
-def _for_copy(config, dtype):
-    """Gives a serialized layer, and those inside of it, a dtype policy.
-
-    The ids of shared objects are dropped: while Keras loads a model, two copies
-    would be one.
-    """
+def _with_dtype(config, dtype):
+    """Gives a serialized layer, and those inside of it, a dtype policy."""
     if isinstance(config, (list, tuple)):
-        return type(config)(_for_copy(value, dtype) for value in config)
+        return type(config)(_with_dtype(value, dtype) for value in config)
     if not isinstance(config, dict):
         return config
-    config = {
-        key: _for_copy(value, dtype)
-        for key, value in config.items()
-        if key != "shared_object_id"
-    }
+    config = {key: _with_dtype(value, dtype) for key, value in config.items()}
     inner = config.get("config")
     if isinstance(inner, dict) and {"dtype", "name", "trainable"} <= set(inner):
         policy = keras.dtype_policies.serialize(keras.dtype_policies.get(dtype))
         config["config"] = {**inner, "dtype": policy}
     return config
+
+
+def serialized(value):
+    """A serialized part, or plain value, of no particular time.
+
+    While Keras saves or loads a model, it writes ids of objects; they would
+    say that what is made of this later is something else.
+    """
+    return _without_ids(keras.saving.serialize_keras_object(value))
+
+
+def _without_ids(config):
+    if isinstance(config, (list, tuple)):
+        return type(config)(_without_ids(value) for value in config)
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: _without_ids(value)
+        for key, value in config.items()
+        if key != "shared_object_id"
+    }
 
 
 def arguments(cls):
@@ -232,27 +243,53 @@ def deserialized(config, *names):
 
 
 def meaning(layer):
-    """What the config of a layer says about its weights, as plain values."""
-    return _meaning(keras.saving.serialize_keras_object(layer))
+    """What the arguments of a layer say about its weights, as plain values.
+
+    A layer says in `no_meaning` which arguments say nothing, and in `resolved`
+    what stands for one that is None; the other None are open.
+    """
+    free = (*_NO_MEANING, *getattr(layer, "no_meaning", ()))
+    name = keras.saving.get_registered_name(type(layer))
+    found = {"class": name.removeprefix("keras_unirec>")}
+    for key, value in layer.get_config().items():
+        if key in free or any(word in key for word in _OF_TRAINING):
+            continue
+        mine = getattr(layer, key, None)
+        if mine is None:
+            mine = getattr(layer, "resolved", {}).get(key)
+        found[key] = _meaning(mine, value)
+    made = getattr(layer, "made", {})
+    found.update((key, meaning_of_copies(each)) for key, each in made.items())
+    return found
 
 
-def _meaning(value):
-    if isinstance(value, (list, tuple)):
-        return [_meaning(each) for each in value]
-    if not isinstance(value, dict):
-        return value
-    if "class_name" in value and isinstance(value.get("config"), dict):
-        cls = keras.saving.get_registered_object(value.get("registered_name"))
-        free = (*_NO_MEANING, *getattr(cls, "no_meaning", ()))
-        return {
-            "class": value["class_name"],
-            **{
-                k: _meaning(v)
-                for k, v in value["config"].items()
-                if k not in free and "initializer" not in k
-            },
-        }
-    return {k: _meaning(v) for k, v in value.items() if k not in _NO_MEANING}
+def _meaning(mine, config):
+    """An argument of a layer, by what is in its config if it is no layer."""
+    if isinstance(mine, Shared):
+        return meaning(mine.part)
+    if isinstance(mine, keras.layers.Layer):
+        return meaning(mine)
+    if isinstance(mine, dict):
+        return {key: _meaning(each, each) for key, each in mine.items()}
+    if config is None and isinstance(mine, str):
+        return mine
+    if isinstance(config, tuple):
+        return list(config)
+    return config
+
+
+def meaning_of_copies(copies):
+    """What the copies of a part say, which are all alike.
+
+    Args:
+        copies: List of layers or None, or dict of such lists by history.
+    """
+    if isinstance(copies, dict):
+        return {key: meaning_of_copies(each) for key, each in copies.items()}
+    if copies[0] is None:
+        return "none"
+    shared = len(copies) > 1 and copies[0] is copies[1]
+    return {**meaning(copies[0]), **({"shared": True} if shared else {})}
 
 
 def replaced(config, option, value):
@@ -276,6 +313,52 @@ def replaced(config, option, value):
     return new, changed
 
 
+def with_option(part, option, value, inside=False):
+    """A part as code, with another value of one of its options.
+
+    Args:
+        part: Layer, `Shared`, dict of them by history, or something else.
+        option: str. Name of an argument.
+        value: Its value.
+        inside: bool. Whether the option is one of a part of the part.
+
+    Returns:
+        str, as `keras_unirec.layers.SwiGLU(ratio=2)`; None if there is no such
+        option.
+    """
+    if isinstance(part, dict):
+        codes = {
+            key: with_option(each, option, value, inside)
+            for key, each in part.items()
+        }
+        if not any(codes.values()):
+            return None
+        return written(
+            {k: _Code(c or written(part[k])) for k, c in codes.items()}
+        )
+    if isinstance(part, Shared):
+        code = with_option(part.part, option, value, inside)
+        return code and f"keras_unirec.layers.Shared({code})"
+    if not isinstance(part, keras.layers.Layer):
+        return None
+    if not inside:
+        known = option in arguments(type(part))
+        return written(part, **{option: value}) if known else None
+    for name in getattr(part, "parts", ()):
+        for deeper in (False, True):
+            code = with_option(getattr(part, name), option, value, deeper)
+            if code is not None:
+                return written(part, **{name: _Code(code)})
+    return None
+
+
+class _Code(str):
+    """What is code already."""
+
+    def __repr__(self):
+        return str(self)
+
+
 def line(cls, **given):
     """How a part is written, as `keras_unirec.layers.SwiGLU(ratio=2)`."""
     inside = ", ".join(f"{k}={written(v)}" for k, v in given.items())
@@ -289,7 +372,7 @@ def written(value, **more):
     """A value as code; layers by the arguments that differ from defaults.
 
     Args:
-        value: Layer, `Shared`, or plain value.
+        value: Layer, `Shared`, plain value, or list or dict of them.
         **more: Arguments of a layer to write in place of its own.
     """
     if isinstance(value, Shared):

@@ -1,8 +1,9 @@
 """What weights mean: what a model and a file of weights must agree in."""
 
-import hashlib
+import collections
 import io
 import json
+import re
 import zipfile
 
 import h5py
@@ -10,14 +11,17 @@ import numpy as np
 
 _KEY = "meaning"
 _MOST = 5  # Differences that a message names.
+_NOTHING = "(nothing)"
 
 
 class Saving:
     """Weights know what they mean, and a model refuses those of another.
 
     A mixin of a `keras.Model` with a method `meaning()`: a nested dict of
-    plain values. It is saved beside the weights; where it differs, no weight
-    is loaded, and the error names what differs.
+    plain values. It is saved beside the weights, with their paths and shapes;
+    where it differs, no weight is loaded, and the error names what differs.
+    None against a value is no difference while the weights are the same: it
+    leaves open what the other one says.
     """
 
     def load_weights(self, filepath, skip_mismatch=False, **kwargs):
@@ -45,15 +49,21 @@ class Saving:
             self._skip_meaning = False
 
     def save_own_variables(self, store):
-        store[_KEY] = _to_bytes(self.meaning())
+        text = json.dumps(self._stored_meaning(), sort_keys=True)
+        store[_KEY] = np.frombuffer(text.encode(), "uint8")
 
     def load_own_variables(self, store):
         # Without the key: written by Keras itself.
         if not getattr(self, "_skip_meaning", False) and _KEY in store.keys():
             self._check_meaning(_from_bytes(store[_KEY]))
 
+    def _stored_meaning(self):
+        weights = [[weight.path, list(weight.shape)] for weight in self.weights]
+        return {**self.meaning(), "weights": weights}
+
     def _check_meaning(self, theirs):
-        found = differences(json.loads(json.dumps(self.meaning())), theirs)
+        ours = json.loads(json.dumps(self._stored_meaning()))
+        found = differences(ours, theirs)
         if found:
             more = len(found) - _MOST
             found = found[:_MOST] + ([f"{more} more"] if more > 0 else [])
@@ -85,56 +95,76 @@ def _read(file):
         return None if stored is None else _from_bytes(stored)
 
 
-def _to_bytes(meaning):
-    text = json.dumps(meaning, sort_keys=True)
-    return np.frombuffer(text.encode(), "uint8")
-
-
 def _from_bytes(stored):
     return json.loads(bytes(np.asarray(stored)).decode())
 
 
-def differences(ours, theirs, where=""):
-    """What differs between two nested dicts, as sentences.
+def differences(ours, theirs):
+    """What differs between two meanings, as sentences.
 
     Args:
-        ours, theirs: Plain values, as JSON has them.
-        where: str. Where they stand.
+        ours, theirs: Nested dicts of plain values, as JSON has them; the
+            `weights` are a list of pairs of a path and a shape.
 
     Returns:
         List of str.
     """
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        found = []
-        for key in dict.fromkeys([*ours, *theirs]):
-            inside = f"{where} `{key}`" if where else str(key)
-            if key not in ours:
-                found.append(f"{inside}: only in the file")
-            elif key not in theirs:
-                found.append(f"{inside}: not in the file")
-            else:
-                found += differences(ours[key], theirs[key], inside)
-        return found
-    if ours == theirs:
-        return []
-    return [f"{where}: {_short(ours)} here, {_short(theirs)} in the file"]
+    ours, theirs = dict(ours), dict(theirs)
+    weights = _of_weights(ours.pop("weights"), theirs.pop("weights"))
+    certain, possible = [], []
+    for where, one, other in _unequal(ours, theirs):
+        found = possible if None in (one, other) else certain
+        found.append(
+            f"{where or 'class'}: {_short(one)} here, "
+            f"{_short(other)} in the file"
+        )
+    if not weights:
+        return certain
+    return certain + possible or weights
+
+
+def _unequal(ours, theirs, where=""):
+    """Yields where two plain values differ, and the two values."""
+    if not isinstance(ours, dict) or not isinstance(theirs, dict):
+        if ours != theirs:
+            yield where, ours, theirs
+        return
+    if ours.get("class") != theirs.get("class"):  # So do its arguments.
+        yield where, ours.get("class", ours), theirs.get("class", theirs)
+        return
+    for key in dict.fromkeys([*ours, *theirs]):
+        inside = f"{where} `{key}`" if where else str(key)
+        yield from _unequal(
+            ours.get(key, _NOTHING), theirs.get(key, _NOTHING), inside
+        )
+
+
+def _of_weights(ours, theirs):
+    """Differences of two tables of weights, by path and shape.
+
+    Keras numbers the layers without a name of their own, another way in each
+    process.
+    """
+
+    def counted(table):
+        return collections.Counter(
+            (re.sub(r"_[0-9]+(?=/|$)", "", path), tuple(shape))
+            for path, shape in table
+        )
+
+    ours, theirs = counted(ours), counted(theirs)
+    sides = (("here", ours - theirs), ("in the file", theirs - ours))
+    return [
+        f"weights {side}: `{path}` of shape {shape}"
+        for side, more in sides
+        for path, shape in more
+    ]
 
 
 def _short(value):
-    text = json.dumps(value)
+    if isinstance(value, dict) and "class" in value:
+        value = value["class"]
+    if value == _NOTHING:
+        return "nothing"
+    text = repr(value)
     return text if len(text) <= 100 else text[:97] + "..."
-
-
-def plain(value):
-    """A config as plain values; learned arrays as a digest.
-
-    A dict by history whose values are all equal means the same as one value.
-    """
-    if isinstance(value, (list, tuple)):
-        return [plain(each) for each in value]
-    if not isinstance(value, dict):
-        return value
-    if "packed" in value:
-        digest = hashlib.sha256(value["packed"].encode()).hexdigest()
-        return f"values {digest[:12]}"
-    return {str(key): plain(each) for key, each in value.items()}

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_unirec import optimizers
+from keras_unirec.layers import _parts
 from keras_unirec.training.objectives import Objectives
 
 
@@ -81,7 +82,7 @@ class Training:
         _check_distribution(kwargs.get("steps_per_execution", 1))
         jit_compile, self.jit_replica = self._resolve_jit(jit_compile)
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
-        self._ranking_compile_config = keras.saving.serialize_keras_object(
+        self._ranking_compile_config = _parts.serialized(
             {
                 "optimizer": optimizer,
                 "loss": loss,

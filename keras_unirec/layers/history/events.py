@@ -48,6 +48,8 @@ class Events(_parts.Composite):
     """
 
     parts = ("position",)
+    # What stands for arguments that are None.
+    resolved = {"max_length": "all"}
 
     def __init__(
         self,

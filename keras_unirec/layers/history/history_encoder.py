@@ -73,6 +73,11 @@ class HistoryEncoder(_parts.Composite):
         if not self._scales:
             self._scheme.build_steps(input_shape, ["feed_forward"])
 
+    @property
+    def resolved(self):
+        """dict. What stands for arguments that are None."""
+        return {"residual": self._scheme if self.built else None}
+
     def call(self, inputs):
         if self._scales:
             normalized = ops.rms_normalization(inputs, epsilon=1e-6)

@@ -80,6 +80,10 @@ class Longer(TransformerEncoder):
                 name=f"{self.name}_recent",
             )
 
+    @property
+    def resolved(self):
+        return {**super().resolved, "recent_length": "all"}
+
     def start(self, history, mask, max_length=None):
         """What the first layer reads.
 

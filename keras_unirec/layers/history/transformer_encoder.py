@@ -121,6 +121,11 @@ class TransformerEncoder(_parts.Composite):
             )
         self._scheme.build_steps(events_shape, ["attention", "feed_forward"])
 
+    @property
+    def resolved(self):
+        """dict. What stands for arguments that are None."""
+        return {"residual": self._scheme if self.built else None}
+
     def call(self, events, history=None, mask=None, events_mask=None):
         allowed = None if mask is None else mask[:, None, :]
         if self.causal:

@@ -22,6 +22,15 @@ class AnnealedMixing(keras.layers.Layer):
     shape `(N, N)`. `UniMixing` has the arguments.
     """
 
+    # Another temperature goes on with the same weights (the two stages).
+    no_meaning = (
+        "start_temperature",
+        "end_temperature",
+        "anneal_steps",
+        "num_iterations",
+        "stddev",
+    )
+
     def __init__(
         self,
         block_size=4,

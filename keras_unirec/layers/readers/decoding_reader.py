@@ -87,7 +87,7 @@ class DecodingReader(HistoryReader):
             needs=("request", "candidates", "num_queries"),
         )
         self.residual = make_residual(residual, policy, optional=True)
-        self._readers, self._kept = {}, {}
+        self.made = {"encoder": {}, "reader": {}}
 
     def num_queries(self, names):
         """Numbers of queries, by history that is read; joined ones are one."""
@@ -134,7 +134,6 @@ class DecodingReader(HistoryReader):
             )
             readers = self._copies("reader", history, histories)
             shape = (None, None, numbers[history.name], self.dim)
-            self._readers[history.name] = readers
             state["histories"][history.name] = {
                 "events": [
                     reader.request(events, shape)
@@ -175,9 +174,7 @@ class DecodingReader(HistoryReader):
         written, settings = f"{name}_encoder_{{}}", {}
         if part == "reader":
             written = f"query_decoding_{{}}_{name}"
-            settings["residual"] = keras.saving.serialize_keras_object(
-                self.residual
-            )
+            settings["residual"] = _parts.serialized(self.residual)
         copies = _parts.copies(
             part,
             value,
@@ -185,7 +182,7 @@ class DecodingReader(HistoryReader):
             [written.format(i) for i in range(self.num_layers)],
             **settings,
         )
-        self._kept[f"{part}_{name}"] = copies
+        self.made[part][history.name] = copies
         return copies
 
     def _mean(self, history):
@@ -253,7 +250,7 @@ class DecodingReader(HistoryReader):
             dict like `queries`.
         """
         return {
-            name: self._readers[name][i].candidates(
+            name: self.made["reader"][name][i].candidates(
                 queries[name], kept["events"][i], mask=kept["mask"]
             )
             for name, kept in state["histories"].items()

@@ -127,6 +127,11 @@ class QueryDecoding(_parts.Composite):
         self._scheme = self.residual or NoNorm(dtype=self.dtype_policy)
         self._scheme.build_steps(queries_shape, ["query"])
 
+    @property
+    def resolved(self):
+        """dict. What stands for arguments that are None."""
+        return {"residual": self._scheme if self.built else None}
+
     def call(self, queries, history, mask=None):
         def read(queries):
             operands = self._operands(queries, history, mask)

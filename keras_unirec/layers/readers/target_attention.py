@@ -50,7 +50,7 @@ class TargetAttention(HistoryReader):
             shared=False,
             needs=("request", "candidates"),
         )
-        self._readers = {}
+        self.made = {"reader": {}}
 
     def request(self, context, histories):
         state = {"context": context, "histories": {}}
@@ -65,7 +65,7 @@ class TargetAttention(HistoryReader):
                 f"target_attention_{layer_name(name)}",
                 residual="none",
             )
-            self._readers[name] = reader
+            self.made["reader"][name] = [reader]
             shape = (None, None, 1, history.events.shape[-1])
             state["histories"][name] = {
                 "events": reader.request(history.events, shape),
@@ -77,9 +77,8 @@ class TargetAttention(HistoryReader):
         read = []
         for name, kept in state["histories"].items():
             query = ops.expand_dims(items.aligned(name), axis=2)
-            x = self._readers[name].candidates(
-                query, kept["events"], mask=kept["mask"]
-            )
+            (reader,) = self.made["reader"][name]
+            x = reader.candidates(query, kept["events"], mask=kept["mask"])
             x = ops.squeeze(x, axis=2)
             read.append(column(f"{name}.read", "sequence", "vector", x))
         return super().columns(items, state).joined(*read)

@@ -43,6 +43,9 @@ class FeatureTokenizer(keras.layers.Layer):
     Reference: [MixFormer, 2026](https://arxiv.org/abs/2602.14110)
     """
 
+    # What stands for arguments that are None.
+    resolved = {"groups": "even"}
+
     def __init__(
         self,
         dim=None,

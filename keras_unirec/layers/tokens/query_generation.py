@@ -52,6 +52,9 @@ class QueryGeneration(keras.layers.Layer):
     Reference: [HyFormer, 2026](https://arxiv.org/abs/2601.12681), eq. 3-4.
     """
 
+    # What stands for arguments that are None.
+    resolved = {"tokens": "all"}
+
     def __init__(
         self,
         num_queries=None,
