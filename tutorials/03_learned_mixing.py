@@ -51,11 +51,12 @@ log
 #
 # `unimixer_lite_tiny` has 16 tokens of width 32. Flattened, they are 512
 # numbers, cut into 128 blocks of 4. Each block is multiplied by its own 4 x 4
-# matrix, then one 128 x 128 matrix mixes the blocks. In the Lite form the logits
-# of the small matrices are combinations of shared ones, and those of the large
-# one a product of low rank; `unimixer_tiny` has free logits (and, for about as
-# many parameters, narrower networks). Sizes and temperatures are options of the
-# mixer: `mixer=ku.layers.UniMixingLite(block_size=4, num_bases=4, rank=16)`.
+# matrix, then one 128 x 128 matrix mixes the blocks. In the Lite form the
+# logits of the small matrices are combinations of shared ones, and those of the
+# large one a product of low rank; `unimixer_tiny` has free logits (and, for
+# about as many parameters, narrower networks). Sizes and temperatures are
+# options of the mixer:
+# `mixer=ku.layers.UniMixingLite(block_size=4, num_bases=4, rank=16)`.
 
 # %%
 model = ku.applications.load("unimixer_lite_tiny", schema)
@@ -73,9 +74,10 @@ ku.analysis.plot_mixing(model)
 #
 # Nothing is to be done for it: `fit` knows how many steps it will make, and
 # lets the temperature fall linearly from 1.0 to 0.05 over the first fifth of
-# them (`anneal_steps` of the mixer sets another number). The callback below only looks: how
-# many blocks does a block read? It is the exponential of the entropy of a row
-# of the global matrix, 128 if all the same, 1 for a permutation.
+# them (`anneal_steps` of the mixer sets another number). The callback below
+# only looks: how many blocks does a block read? It is the exponential of the
+# entropy of a row of the global matrix, 128 if all the same, 1 for a
+# permutation.
 
 
 # %%

@@ -3,9 +3,10 @@
     python tutorials/build.py                   all of them
     python tutorials/build.py 01_quickstart.py  one
 
-What libraries log to standard error is left out.
+What libraries log is left out.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 
+LOGGED = re.compile(r"^(INFO|WARNING):tensorflow:.*\n?", re.MULTILINE)
 FOLDER = Path(__file__).resolve().parent
 
 
@@ -28,7 +30,7 @@ def build(script):
 
 
 def merged(outputs):
-    """Drops standard error, joins the pieces of standard output."""
+    """Drops what libraries log, joins the pieces of standard output."""
     kept = []
     for output in outputs:
         if output.output_type != "stream":
@@ -38,7 +40,11 @@ def merged(outputs):
                 kept[-1].text += output.text
             else:
                 kept.append(output)
-    return kept
+    for output in kept:
+        if output.output_type == "stream":
+            # TensorFlow logs here in a notebook, paths of the machine too.
+            output.text = re.sub(LOGGED, "", output.text).lstrip("\n")
+    return [o for o in kept if o.output_type != "stream" or o.text]
 
 
 if __name__ == "__main__":
