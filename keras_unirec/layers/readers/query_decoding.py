@@ -43,7 +43,7 @@ class QueryDecoding(_parts.Composite):
             is not static. Defaults to `"auto"`.
         residual: `"no_norm"`, `"pre_rms"`, `"post_layer"` for
             `LayerNorm(Attention(Q) + Q)`, `"none"` for the attention alone, or
-            another residual scheme. Defaults to `None`: that of the model, or
+            another residual scheme. Defaults to `None`: that of `HyFormer`, or
             `"no_norm"`.
 
     Call arguments:
