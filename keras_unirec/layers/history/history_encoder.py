@@ -44,6 +44,8 @@ class HistoryEncoder(_parts.Composite):
     """
 
     parts = ("residual",)
+    # What stands for arguments that are None.
+    resolved = {"residual": PreNorm()}
 
     def __init__(self, hidden_dim=None, ratio=None, residual=None, **kwargs):
         super().__init__(**kwargs)
@@ -73,11 +75,6 @@ class HistoryEncoder(_parts.Composite):
         self.swiglu.build(input_shape)
         if not self._scales:
             self._scheme.build_steps(input_shape, ["feed_forward"])
-
-    @property
-    def resolved(self):
-        """dict. What stands for arguments that are None."""
-        return {"residual": self._scheme if self.built else None}
 
     def call(self, inputs):
         if self._scales:

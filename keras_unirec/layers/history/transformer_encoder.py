@@ -60,6 +60,8 @@ class TransformerEncoder(_parts.Composite):
     """
 
     parts = ("residual",)
+    # What stands for arguments that are None.
+    resolved = {"residual": PreNorm()}
 
     def __init__(
         self,
@@ -121,11 +123,6 @@ class TransformerEncoder(_parts.Composite):
                 f"residual={type(self._scheme).__name__}"
             )
         self._scheme.build_steps(events_shape, ["attention", "feed_forward"])
-
-    @property
-    def resolved(self):
-        """dict. What stands for arguments that are None."""
-        return {"residual": self._scheme if self.built else None}
 
     def call(self, events, history=None, mask=None, events_mask=None):
         allowed = None if mask is None else mask[:, None, :]

@@ -233,6 +233,25 @@ class OneTransBlock(_parts.Composite):
         x = x + ops.matmul(read, self.output_kernel)
         return x + self.networks["token_feed_forward"](self.norms[1](x))
 
+    def compute_output_spec(self, inputs, keys=None, values=None, mask=None):
+        # By hand: on JAX the call needs a number of events.
+        def spec(shape, dtype=self.compute_dtype):
+            return keras.KerasTensor(shape, dtype)
+
+        if keys is not None:
+            return spec(inputs.shape)
+        requests, length, dim = inputs.shape
+        kept = spec((requests, self.num_heads, length, dim // self.num_heads))
+        if self.num_queries == 0:
+            return kept, kept
+        further, further_mask = inputs, mask
+        if self._recent is not None:
+            further, further_mask = self._recent.compute_output_spec(
+                [inputs], [mask]
+            )
+        more = spec(further.shape), spec(further_mask.shape, "bool")
+        return kept, kept, *more
+
     def compute_mask(self, inputs, keys=None, values=None, mask=None):
         return None
 
