@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_unirec.applications._state import State
+from keras_unirec.layers import _parts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +85,12 @@ class Halves:
         if len(tokens.shape) == 4:
             more = {} if context is None else {"context": context}
             x = self._readout(tokens, **more)
+        elif self._arguments["readout"] != "mean":
+            raise ValueError(
+                f"`readout` reads tokens, and `{type(self).__name__}` returns "
+                "one vector for each candidate. Received: "
+                f"readout={_parts.written(self._readout)}"
+            )
         else:
             x = tokens
         return self._tower.outputs(

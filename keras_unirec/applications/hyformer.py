@@ -41,8 +41,8 @@ class HyFormer(RankingModel):
             dict of them by history. LONGER encodes the most recent events,
             which read the whole history; the Transformer encodes all events,
             at a cost that grows with the square of the length; SwiGLU refines
-            every event on its own (`HistoryEncoder(residual="none")` is eq. 7
-            as written). Defaults to `"longer"`.
+            every event on its own (`HistoryEncoder(residual="none")` is the
+            network of eq. 7, without residual). Defaults to `"longer"`.
         queries: `layers.QueryGeneration`: what the queries are made from, by
             networks of which width. Defaults to `"query_generation"`.
         reader: `layers.QueryDecoding`, with the number of queries that read a
@@ -53,8 +53,8 @@ class HyFormer(RankingModel):
         feed_forward: The per-token networks: `"gelu"`, `"swiglu"` or a layer.
             Defaults to `PerTokenFFN(ratio=1.5)`.
         residual: `"no_norm"`, `"pre_rms"`, `"post_layer"` or another residual
-            scheme, around decoding and boosting. Defaults to `"no_norm"`, as
-            the paper is written.
+            scheme of one stream, around decoding and boosting. Defaults to
+            `"no_norm"`, as the paper is written.
         **kwargs: `readout` (by default `"concatenate"`), `tower`,
             `history_lengths`, `output_activation`, `default_recipe`, `dtype`
             and `name` of `RankingModel`.
@@ -97,6 +97,7 @@ class HyFormer(RankingModel):
     ):
         super().__init__(schema, **kwargs)
         check_positive_integers(num_layers=num_layers)
+        self.one_stream(residual)
         dim = token_width(
             dim, self.prototype("mixer", mixer), num_tokens=num_tokens
         )
@@ -114,8 +115,10 @@ class HyFormer(RankingModel):
         self.tokenizer = self.part(
             "tokenizer",
             tokenizer,
-            num_tokens=self.reading.num_features(schema, num_tokens),
-            dim=dim,
+            sizes={
+                "num_tokens": self.reading.num_features(schema, num_tokens),
+                "dim": dim,
+            },
         )
         blocks = [
             self.parts(argument, part, [argument] * num_layers)

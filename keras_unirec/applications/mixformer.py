@@ -54,7 +54,7 @@ class MixFormer(RankingModel):
             heads, is the ablation "PFFN -> FFN". Defaults to
             `SwiGLU(ratio=5, per_token=True)`.
         residual: `"pre_rms"`, `"post_layer"` (ablation Pre-RN -> Post-LN), or
-            another residual scheme. Defaults to `"pre_rms"`.
+            another residual scheme of one stream. Defaults to `"pre_rms"`.
         **kwargs: `readout`, `tower`, `history_lengths`, `output_activation`,
             `default_recipe`, `dtype` and `name` of `RankingModel`.
 
@@ -94,6 +94,7 @@ class MixFormer(RankingModel):
     ):
         super().__init__(schema, **kwargs)
         check_positive_integers(num_layers=num_layers)
+        self.one_stream(residual)
         dim = token_width(
             dim, self.prototype("mixer", mixer), num_heads=num_heads
         )
@@ -102,9 +103,11 @@ class MixFormer(RankingModel):
         width, *_ = self.events.widths(
             [sequence.name for sequence in schema.sequences]
         ).values()
-        self.event_dim = width
         # Head i reads the i-th slice of an event, without a map.
-        self.literal = width == num_heads * dim
+        self.literal = width == num_heads * dim and isinstance(
+            self.unshared("reader", reader), layers.HeadCrossAttention
+        )
+        self.history_maps = []
         self.encoders = self.parts(
             "encoder",
             encoder,
@@ -132,8 +135,7 @@ class MixFormer(RankingModel):
         self.tokenizer = self.part(
             "tokenizer",
             self._choice.tokenizer,
-            num_tokens=self.num_heads,
-            dim=self.dim,
+            sizes={"num_tokens": self.num_heads, "dim": self.dim},
         )
         self.blocks = self.make_blocks("", self.num_heads)
 
@@ -153,7 +155,7 @@ class MixFormer(RankingModel):
             history_map = layers.HistoryMap(
                 num_heads, dim, dtype=policy, name=f"{prefix}history_map"
             )
-            history_map.build((None, None, self.event_dim))
+            self.history_maps.append(history_map)
         readers = self.parts(
             "reader",
             self._choice.reader,
@@ -192,13 +194,16 @@ class MixFormer(RankingModel):
     def encode(self, histories):
         """The joined events for each block (eq. 5), and their mask."""
         history = self.events.project_to_one(histories)
-        return encode(
+        events, mask = encode(
             self.encoders,
             history.events,
             history.mask,
             history.max_length,
             from_events=True,
         )
+        for history_map in self.history_maps:
+            history_map.build((None, None, events[0].shape[-1]))
+        return events, mask
 
     def request(self, context, histories):
         events, mask = self.encode(histories)

@@ -76,7 +76,9 @@ class OneTrans(RankingModel):
         check_positive_integers(optional=True, pyramid=pyramid)
         self.events = self.part("events", events, dim=dim, join="concatenate")
         self.tokenizer = self.part(
-            "tokenizer", tokenizer, num_tokens=num_tokens, dim=dim
+            "tokenizer",
+            tokenizer,
+            sizes={"num_tokens": num_tokens, "dim": dim},
         )
         longest = sum(sequence.max_length for sequence in schema.sequences)
         longest = min(longest, self.events.max_length or longest)
@@ -85,7 +87,7 @@ class OneTrans(RankingModel):
                 "block",
                 block,
                 f"block_{i}",
-                num_tokens=num_tokens,
+                sizes={"num_tokens": num_tokens},
                 num_queries=queries,
             )
             for i, queries in enumerate(schedule(longest, num_layers, pyramid))

@@ -144,7 +144,8 @@ class RankingModel(
                 be.
             part: Name of a part, or a layer without weights.
             name: str. Name of the layer. Defaults to `None`: the argument.
-            **settings: Values for the arguments that the part leaves open.
+            **settings: Values for the arguments that the part leaves open;
+                `sizes=`, dict of those that it must not contradict.
 
         Returns:
             The layer, or None where the part is None.
@@ -152,6 +153,11 @@ class RankingModel(
         Raises:
             ValueError: If there is no such part, or it cannot be copied.
         """
+        if isinstance(part, layers.Shared):
+            raise ValueError(
+                f"`{argument}` cannot be `Shared`: a model has one, or blocks "
+                f"whose sizes differ. Received: {argument}=Shared"
+            )
         return self.parts(argument, part, [name or argument], **settings)[0]
 
     def parts(self, argument, part, names, **settings):
@@ -196,6 +202,22 @@ class RankingModel(
     def serialized(self, argument, part):
         """A part as a value for the arguments that another leaves open."""
         return _parts.serialized(self.unshared(argument, part))
+
+    def one_stream(self, residual):
+        """Checks a residual scheme for sublayers that have one each.
+
+        Raises:
+            ValueError: If it is a scheme of several streams, or has a norm at
+                its end: they go through a whole stack of sublayers.
+        """
+        scheme = self.unshared("residual", residual)
+        if scheme.num_streams > 1 or scheme.final_norms:
+            raise ValueError(
+                f"`{type(self).__name__}` has a residual connection around "
+                "each sublayer; a scheme of several streams, or with a norm at "
+                "its end, goes through a whole stack, as in `RankMixer` and "
+                f"`UniMixer`. Received: residual={_parts.written(scheme)}"
+            )
 
     def unshared(self, argument, part):
         """The prototype of a part for what is not one of the blocks."""

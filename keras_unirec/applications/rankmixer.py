@@ -22,7 +22,8 @@ class RankMixer(RankingModel):
             to `None`: `8 * num_tokens`.
         num_layers: int. L. Defaults to `2`.
         history_reader: `"mean"`: each history is the mean of its events;
-            `"target_attention"`, `"decoding"`, or a layer with their options.
+            `"target_attention"`, `"din"`, `"decoding"`, or a layer with their
+            options.
             Defaults to `"mean"`.
         tokenizer: `layers.FeatureTokenizer`, or `"even"`: AutoSplit; its
             `groups` are the semantic groups that become tokens, where the mean
@@ -75,19 +76,27 @@ class RankMixer(RankingModel):
         self.tokenizer = self.part(
             "tokenizer",
             tokenizer,
-            num_tokens=self.reading.num_features(schema, num_tokens),
-            dim=dim,
+            sizes={
+                "num_tokens": self.reading.num_features(schema, num_tokens),
+                "dim": dim,
+            },
         )
         self.sublayers = self.blocks(mixer, feed_forward, num_layers)
         self.residual = self.part("residual", residual)
 
     def blocks(self, mixer, feed_forward, num_layers):
-        """The sublayers of all blocks, one after the other."""
-        pairs = zip(
-            self.parts("mixer", mixer, num_layers),
-            self.parts("feed_forward", feed_forward, num_layers),
-        )
-        return [layer for pair in pairs for layer in pair if layer is not None]
+        """The sublayers of all blocks by name, one after the other."""
+        sublayers = {}
+        for i, pair in enumerate(
+            zip(
+                self.parts("mixer", mixer, num_layers),
+                self.parts("feed_forward", feed_forward, num_layers),
+            )
+        ):
+            for name, layer in zip(("mixer", "feed_forward"), pair):
+                if layer is not None:
+                    sublayers[f"{name}_{i}"] = layer
+        return sublayers
 
     def request(self, context, histories):
         return self.reading.request(context, histories)
@@ -99,8 +108,8 @@ class RankMixer(RankingModel):
         if read:
             tokens = ops.concatenate([*read, tokens], axis=-2)
         streams = self.residual.start(tokens)
-        for sublayer in self.sublayers:
-            streams = self.residual.step(streams, sublayer)
+        for name, sublayer in self.sublayers.items():
+            streams = self.residual.step(streams, sublayer, name)
         return self.residual.finish(streams)
 
 
@@ -115,7 +124,10 @@ class LongerRankMixer(RankMixer):
 
     Unlike in LONGER, the candidate's query is not among the events that it
     reads (its residual is), and only the events have feed-forward networks
-    between the layers, so that the histories are encoded once per user.
+    between the layers, so that the histories are encoded once per user; the
+    recent events of every layer read the whole history, not themselves; the
+    candidate reads what they became; and they read newer events too, without
+    `Longer(causal=True)`.
 
     Args:
         schema: `keras_unirec.Schema`, adapted, with at least one history and

@@ -14,8 +14,8 @@ class Stacked(RankingModel):
 
     Args:
         schema: `keras_unirec.Schema`, adapted, with at least one item column.
-        history_reader: `"mean"`, `"target_attention"`, `"decoding"` (with a
-            `dim`), or a layer with their options. Defaults to `"mean"`.
+        history_reader: `"mean"`, `"target_attention"`, `"din"`, `"decoding"`
+            (with a `dim`), or a layer with their options. Defaults to `"mean"`.
         interaction: `"dcn_v2"`, or a layer that maps `(..., width)` to
             `(..., another)`. Defaults to `"dcn_v2"`.
         **kwargs: `tower` (by default the logit alone), `history_lengths`,

@@ -17,7 +17,8 @@ class UIMixFormer(MixFormer):
     those of the user and not the other way round (eq. 10-11), so that the
     heads of the user in every layer, and what they read of the histories, are
     part of the state of a request; a candidate costs N_G heads. The blocks
-    have the parameters of `MixFormer`; each side has a tokenizer of its own.
+    have the parameters of `MixFormer`, except for a `QueryDecoding` as reader,
+    of which each side has one; each side has a tokenizer of its own.
 
     Args:
         schema: `keras_unirec.Schema`, adapted, with at least one history, one
@@ -55,7 +56,8 @@ class UIMixFormer(MixFormer):
         super().__init__(schema, **kwargs)
 
     def make_sides(self):
-        groups = self.prototype("tokenizer", self._choice.tokenizer).groups
+        tokenizer = self.prototype("tokenizer", self._choice.tokenizer)
+        groups = getattr(tokenizer, "groups", None)
         number = self._number_of_item_heads(groups)
         users = self.num_heads - number
         self.num_user_heads, self.num_item_heads = users, number
@@ -65,8 +67,7 @@ class UIMixFormer(MixFormer):
                 "tokenizer",
                 self._choice.tokenizer,
                 f"{side}_tokenizer",
-                num_tokens=heads,
-                dim=self.dim,
+                sizes={"num_tokens": heads, "dim": self.dim},
                 fixed={"groups": groups and of_side},
             )
             for side, heads, of_side in (
@@ -84,8 +85,10 @@ class UIMixFormer(MixFormer):
         of_user = [x[..., :cut] for x in events] if cut else events
         of_items = [x[..., cut:] for x in events] if cut else events
         shape = (None, None, self.num_user_heads, self.dim)
-        for block, x in zip(self.user_blocks, of_user):
+        of_user = [
             block.reader.request(x, shape)
+            for block, x in zip(self.user_blocks, of_user)
+        ]
         shape = (None, None, self.num_item_heads, self.dim)
         state = {
             "user_heads": [],

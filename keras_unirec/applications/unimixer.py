@@ -67,12 +67,12 @@ class UniMixer(RankMixer):
                 "feed_forward", feed_forward, ["feed_forward"] * num_layers
             ),
         )
-        return [
-            layers.UniMixerBlock(
+        return {
+            f"block_{i}": layers.UniMixerBlock(
                 *pair, dtype=self.dtype_policy, name=f"block_{i}"
             )
             for i, pair in enumerate(pairs)
-        ]
+        }
 
 
 class UniMixerLite(UniMixer):

@@ -117,7 +117,7 @@ def make(
     return known[part](dtype=dtype, name=argument)
 
 
-def copy(argument, prototype, dtype, name, fixed=None, **settings):
+def copy(argument, prototype, dtype, name, fixed=None, sizes=None, **settings):
     """A new layer like a prototype.
 
     Args:
@@ -126,13 +126,23 @@ def copy(argument, prototype, dtype, name, fixed=None, **settings):
         dtype: Dtype policy of the copy, and of the layers inside of it.
         name: str. Name of the copy.
         fixed: None, or dict of values for arguments that are no choice here.
+        sizes: None, or dict like the settings: sizes that the model has, which
+            a prototype may repeat and not contradict.
         **settings: Values for the arguments that the prototype has and has
             left open (None).
 
     Raises:
-        ValueError: If the prototype has weights, or its config does not
-            describe it.
+        ValueError: If the prototype has weights, its config does not describe
+            it, or it has other sizes than the model.
     """
+    sizes = sizes or {}
+    for key, value in sizes.items():
+        mine = getattr(prototype, key, None)
+        if mine is not None and mine != value:
+            raise ValueError(
+                f"`{key}` of the `{argument}` must be that of the model, "
+                f"{value}, or be left out. Received: {key}={mine!r}"
+            )
     if prototype.weights:
         raise ValueError(
             f"`{argument}` must be a layer without weights yet: every block "
@@ -141,7 +151,7 @@ def copy(argument, prototype, dtype, name, fixed=None, **settings):
     try:
         config = _with_dtype(serialized(prototype), dtype)["config"]
         legal = arguments(type(prototype))
-        for key, value in settings.items():
+        for key, value in {**settings, **sizes}.items():
             if key in legal and config.get(key) is None:
                 config[key] = _with_dtype(value, dtype)
         config.update(
@@ -171,6 +181,8 @@ def copies(argument, prototype, dtype, names, **settings):
         return [None for _ in names]
     if isinstance(prototype, Shared):
         one = copy(argument, prototype.part, dtype, names[0], **settings)
+        if hasattr(one, "calls_per_step"):  # It counts training steps.
+            one.calls_per_step = len(names)
         return [one for _ in names]
     return [
         copy(argument, prototype, dtype, name, **settings) for name in names

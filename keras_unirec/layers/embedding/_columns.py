@@ -112,7 +112,10 @@ class Columns:
                 "What a model makes of a history is a feature like a column; "
                 f"rename the column of that name. Received: columns {taken}"
             )
-        return Columns(columns, self._aligned)
+        tensor = self._tensor
+        if tensor is not None and more:
+            tensor = concatenate([tensor, *(c.embedding for c in more)])
+        return Columns(columns, self._aligned, tensor)
 
     def beside(self, items, layer):
         """The columns of a request beside those of its candidates.

@@ -27,4 +27,4 @@ def is_per_token(network):
     """Whether each token has a network of its own."""
     if isinstance(network, PerTokenFFN):
         return not network.shared
-    return getattr(network, "per_token", True)
+    return getattr(network, "per_token", False)

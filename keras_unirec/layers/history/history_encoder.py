@@ -14,7 +14,8 @@ class HistoryEncoder(_parts.Composite):
     """Refines every event of a history on its own.
 
     `h_t = SwiGLU(Norm(s_t)) + s_t`, with one network for all events. Every
-    layer of a model has its own encoder and starts from the same `s_t`.
+    layer of a model has its own encoder; in MixFormer all start from the same
+    `s_t`.
 
     Args:
         hidden_dim: int or None. Hidden width of the network. Defaults to
@@ -23,8 +24,8 @@ class HistoryEncoder(_parts.Composite):
             in MixFormer, else 2.
         residual: `"pre_rms"` for `f(RMS(x)) + x`, `"post_layer"` for
             `LayerNorm(f(x) + x)`, `"none"` for `f(x)` alone, without residual:
-            eq. 7 of HyFormer as written; or another residual scheme. Defaults
-            to `None`: that of the model, or `"pre_rms"`.
+            the network of eq. 7 of HyFormer; or another residual scheme.
+            Defaults to `None`: that of `MixFormer`, elsewhere `"pre_rms"`.
 
     Input shape:
         `(requests, length, event_dim)`
@@ -43,6 +44,8 @@ class HistoryEncoder(_parts.Composite):
     """
 
     parts = ("residual",)
+    # What stands for arguments that are None.
+    resolved = {"residual": PreNorm()}
 
     def __init__(self, hidden_dim=None, ratio=None, residual=None, **kwargs):
         super().__init__(**kwargs)
@@ -72,11 +75,6 @@ class HistoryEncoder(_parts.Composite):
         self.swiglu.build(input_shape)
         if not self._scales:
             self._scheme.build_steps(input_shape, ["feed_forward"])
-
-    @property
-    def resolved(self):
-        """dict. What stands for arguments that are None."""
-        return {"residual": self._scheme if self.built else None}
 
     def call(self, inputs):
         if self._scales:

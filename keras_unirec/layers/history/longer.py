@@ -44,6 +44,8 @@ class Longer(TransformerEncoder):
     [HyFormer, 2026](https://arxiv.org/abs/2601.12681), eq. 6
     """
 
+    resolved = {**TransformerEncoder.resolved, "recent_length": "all"}
+
     def __init__(
         self,
         recent_length=100,
@@ -79,10 +81,6 @@ class Longer(TransformerEncoder):
                 dtype=self.dtype_policy,
                 name=f"{self.name}_recent",
             )
-
-    @property
-    def resolved(self):
-        return {**super().resolved, "recent_length": "all"}
 
     def start(self, history, mask, max_length=None):
         """What the first layer reads.

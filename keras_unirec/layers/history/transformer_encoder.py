@@ -26,10 +26,11 @@ class TransformerEncoder(_parts.Composite):
             Defaults to `4`.
         hidden_dim: int or None. Hidden width of the feed-forward network.
             Defaults to `None`: `ratio` times the width of an event.
-        ratio: float or None. Defaults to `None`: 2.
+        ratio: float or None. Defaults to `None`: D over the width of an event
+            in MixFormer, else 2.
         residual: `"pre_rms"`, `"post_layer"` for `LayerNorm(f(x) + x)`,
             `"no_norm"`, or another residual scheme of one stream. Defaults to
-            `None`: that of the model, or `"pre_rms"`.
+            `None`: that of `MixFormer`, elsewhere `"pre_rms"`.
         causal: bool. Whether an event reads only itself and older ones, as in
             LONGER. `events` are then the most recent ones of `history`.
             Defaults to `False`.
@@ -59,6 +60,8 @@ class TransformerEncoder(_parts.Composite):
     """
 
     parts = ("residual",)
+    # What stands for arguments that are None.
+    resolved = {"residual": PreNorm()}
 
     def __init__(
         self,
@@ -120,11 +123,6 @@ class TransformerEncoder(_parts.Composite):
                 f"residual={type(self._scheme).__name__}"
             )
         self._scheme.build_steps(events_shape, ["attention", "feed_forward"])
-
-    @property
-    def resolved(self):
-        """dict. What stands for arguments that are None."""
-        return {"residual": self._scheme if self.built else None}
 
     def call(self, events, history=None, mask=None, events_mask=None):
         allowed = None if mask is None else mask[:, None, :]

@@ -34,8 +34,9 @@ class OneTransBlock(_parts.Composite):
             all events, feature tokens all tokens. Defaults to `True`.
         num_tokens: int or None. N. Defaults to `None`: what the model says.
         num_queries: int or None. The number of most recent events that go on
-            to the next layer (the pyramid); older ones are read only. Defaults
-            to `None`: all.
+            to the next layer (the pyramid); older ones are read only, and with
+            0 there is neither a query nor a network of events. Defaults to
+            `None`: all.
 
     Example:
     ```python
@@ -118,9 +119,10 @@ class OneTransBlock(_parts.Composite):
                 initializer=glorot(dim, dim),
             )
 
-        self.event_kernels = [
-            add(f"event_{name}") for name in ("query", "key", "value")
-        ]
+        self.event_kernels = [add("event_key"), add("event_value")]
+        runs_events = self.num_queries != 0  # Else they are only read.
+        if runs_events:
+            self.event_query_kernel = add("event_query")
         self.token_kernels = [
             add(f"token_{name}", self.num_tokens)
             for name in ("query", "key", "value")
@@ -133,11 +135,13 @@ class OneTransBlock(_parts.Composite):
             )
             norm.build(tokens)
             self.norms.append(norm)
-        self.networks = []
+        self.networks = {}
         for name, shape, per_token in (
             ("event_feed_forward", (None, None, dim), False),
             ("token_feed_forward", tokens, True),
         ):
+            if not per_token and not runs_events:
+                continue
             network = _parts.copy(
                 "feed_forward",
                 self.feed_forward,
@@ -146,7 +150,7 @@ class OneTransBlock(_parts.Composite):
                 fixed={"per_token": per_token, "shared": not per_token},
             )
             network.build(shape)
-            self.networks.append(network)
+            self.networks[name] = network
 
     def call(self, inputs, keys=None, values=None, mask=None):
         if keys is None:
@@ -157,7 +161,7 @@ class OneTransBlock(_parts.Composite):
         normed = self.norms[0](x)
         keys, values = (
             self._by_head(ops.matmul(normed, kernel))
-            for kernel in self.event_kernels[1:]
+            for kernel in self.event_kernels
         )
         if self.num_queries == 0:
             return keys, values
@@ -169,14 +173,14 @@ class OneTransBlock(_parts.Composite):
         if self.causal:  # Counted from the newest: padding moves nothing.
             older = _newer(mask)[:, None, :] >= _newer(queries_mask)[:, :, None]
             allowed = allowed & older
-        q = self._by_head(ops.matmul(normed, self.event_kernels[0]))
+        q = self._by_head(ops.matmul(normed, self.event_query_kernel))
         q = q / q.shape[-1] ** 0.5
         scores = ops.matmul(q, ops.swapaxes(keys, -1, -2))
         weights = attention_weights(scores, allowed[:, None], "softmax")
         read = ops.transpose(ops.matmul(weights, values), (0, 2, 1, 3))
         read = ops.reshape(read, ops.shape(queries))
         x = queries + ops.matmul(read, self.output_kernel)
-        x = x + self.networks[0](self.norms[1](x))
+        x = x + self.networks["event_feed_forward"](self.norms[1](x))
         return keys, values, x, queries_mask
 
     def _by_head(self, x):
@@ -227,7 +231,26 @@ class OneTransBlock(_parts.Composite):
         read = read + ops.matmul(weights[..., length:], own_values)
         read = ops.reshape(ops.transpose(read, (0, 2, 3, 1, 4)), ops.shape(x))
         x = x + ops.matmul(read, self.output_kernel)
-        return x + self.networks[1](self.norms[1](x))
+        return x + self.networks["token_feed_forward"](self.norms[1](x))
+
+    def compute_output_spec(self, inputs, keys=None, values=None, mask=None):
+        # By hand: on JAX the call needs a number of events.
+        def spec(shape, dtype=self.compute_dtype):
+            return keras.KerasTensor(shape, dtype)
+
+        if keys is not None:
+            return spec(inputs.shape)
+        requests, length, dim = inputs.shape
+        kept = spec((requests, self.num_heads, length, dim // self.num_heads))
+        if self.num_queries == 0:
+            return kept, kept
+        further, further_mask = inputs, mask
+        if self._recent is not None:
+            further, further_mask = self._recent.compute_output_spec(
+                [inputs], [mask]
+            )
+        more = spec(further.shape), spec(further_mask.shape, "bool")
+        return kept, kept, *more
 
     def compute_mask(self, inputs, keys=None, values=None, mask=None):
         return None

@@ -31,6 +31,9 @@ class AnnealedMixing(keras.layers.Layer):
         "stddev",
     )
 
+    # How many blocks of a model share the layer: its training calls a step.
+    calls_per_step = 1
+
     def __init__(
         self,
         block_size=4,
@@ -185,7 +188,7 @@ class AnnealedMixing(keras.layers.Layer):
     def call(self, inputs, training=None):
         local, mixing = self.matrices()
         if training:
-            self.step.assign(self.step + 1.0)
+            self.step.assign(self.step + 1.0 / self.calls_per_step)
         local, mixing = (
             ops.cast(matrix, self.compute_dtype) for matrix in (local, mixing)
         )

@@ -39,7 +39,7 @@ class DecodingReader(HistoryReader):
             number of its queries; or dict of them by history. Defaults to
             `None`: `QueryDecoding(residual="pre_rms")`.
         residual: The residual scheme of the readers that leave it open.
-            Defaults to `None`: that of the model, or theirs.
+            Defaults to `None`: that of `HyFormer`, elsewhere theirs.
 
     Example:
     ```python
@@ -257,6 +257,12 @@ class DecodingReader(HistoryReader):
         }
 
     def read_tokens(self, features, items, state):
+        if features is not None and features.shape[-1] != self.dim:
+            raise ValueError(
+                "`dim` of the `DecodingReader` must be that of the tokens of "
+                f"the model, {features.shape[-1]}, or be left out. "
+                f"Received: dim={self.dim}"
+            )
         queries = self.generate(features, items, state)
         for i in range(self.num_layers):
             queries = self.decode(i, queries, state)

@@ -13,7 +13,8 @@ class LocalActivation(keras.layers.Layer):
     number, which is not normalized: how many events match shows in the length
     of `v`. The network sees every pair of an event and a candidate, so that
     nothing of it can be computed once per request; candidates are run in
-    chunks, whose size bounds the memory.
+    chunks, whose size bounds the memory of scoring (training keeps what its
+    gradient needs of every chunk).
 
     Args:
         units: List of ints: hidden widths of the network. Defaults to
@@ -103,16 +104,22 @@ class LocalActivation(keras.layers.Layer):
             of_targets = ops.matmul(
                 targets, self.target_kernel - self.difference_kernel
             )
-            kernels = targets[..., None] * self.product_kernel  # (R, C, E, H)
-            products = ops.matmul(history[:, None], kernels)  # (R, C, T, H)
-            x = products + of_events[:, None] + of_targets[:, :, None]
+            # (R, E, C, H): the candidates are columns of one matrix, so that
+            # neither the product nor its gradient copies the history.
+            kernels = ops.transpose(targets, (0, 2, 1))[..., None]
+            kernels = kernels * self.product_kernel[:, None]
+            requests, dim, count, hidden = ops.shape(kernels)
+            kernels = ops.reshape(kernels, (requests, dim, count * hidden))
+            x = ops.matmul(history, kernels)
+            x = ops.reshape(x, (requests, ops.shape(x)[1], count, hidden))
+            x = x + of_events[:, :, None] + of_targets[:, None]
             x = ops.silu(x + self.bias)
             for dense in self.denses:
                 x = dense(x)
-            weights = ops.squeeze(x, axis=-1)
+            weights = ops.squeeze(x, axis=-1)  # (R, T, C)
             if mask is not None:
-                weights = ops.where(mask[:, None], weights, 0.0)
-            return ops.matmul(weights, history)
+                weights = ops.where(mask[..., None], weights, 0.0)
+            return ops.matmul(ops.transpose(weights, (0, 2, 1)), history)
 
         return in_chunks(read, targets, self.chunk_size)
 

@@ -43,7 +43,7 @@ class QueryDecoding(_parts.Composite):
             is not static. Defaults to `"auto"`.
         residual: `"no_norm"`, `"pre_rms"`, `"post_layer"` for
             `LayerNorm(Attention(Q) + Q)`, `"none"` for the attention alone, or
-            another residual scheme. Defaults to `None`: that of the model, or
+            another residual scheme. Defaults to `None`: that of `HyFormer`, or
             `"no_norm"`.
 
     Call arguments:
@@ -67,6 +67,8 @@ class QueryDecoding(_parts.Composite):
     """
 
     parts = ("residual",)
+    # What stands for arguments that are None.
+    resolved = {"residual": NoNorm()}
     # How the layer computes, not what its weights mean.
     no_meaning = ("kv_mode",)
 
@@ -126,11 +128,6 @@ class QueryDecoding(_parts.Composite):
         self.output_kernel = add("output", width, dim)
         self._scheme = self.residual or NoNorm(dtype=self.dtype_policy)
         self._scheme.build_steps(queries_shape, ["query"])
-
-    @property
-    def resolved(self):
-        """dict. What stands for arguments that are None."""
-        return {"residual": self._scheme if self.built else None}
 
     def call(self, queries, history, mask=None):
         def read(queries):

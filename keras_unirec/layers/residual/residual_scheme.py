@@ -61,6 +61,7 @@ class ResidualScheme(keras.layers.Layer):
         update = sublayer(self.read(streams, name))
         # A sublayer may have a dtype policy of its own.
         update = _cast(update, streams.tensors[0].dtype)
+        _check_shape(update, streams.tensors[0], sublayer)
         return Streams(self.write(streams, update, name), streams.depth + 1)
 
     def finish(self, streams):
@@ -112,3 +113,14 @@ def _cast(x, dtype):
     if keras.backend.standardize_dtype(x.dtype) == dtype:
         return x  # No operation in the graph of a model.
     return ops.cast(x, dtype)
+
+
+def _check_shape(update, tokens, sublayer):
+    """What is added to the tokens has their shape: nothing broadcasts."""
+    for mine, expected in zip(update.shape, tokens.shape, strict=True):
+        if None not in (mine, expected) and mine != expected:
+            raise ValueError(
+                "A sublayer must keep the shape of the tokens, "
+                f"{tuple(tokens.shape)}. Received: {sublayer}, which returns "
+                f"{tuple(update.shape)}"
+            )

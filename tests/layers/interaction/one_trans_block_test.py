@@ -113,8 +113,9 @@ class OneTransBlockTest(TestCase):
         for name, value in kept.items():
             self.assertAllClose(same[name], value, atol=1e-5)
         last = self.block(num_queries=0)
-        for weight, value in zip(last.weights, weights):
-            weight.assign(value)
+        values = {w.path: v for w, v in zip(block.weights, weights)}
+        for weight in last.weights:  # No query and no network of events.
+            weight.assign(values[weight.path.replace(last.name, block.name)])
         _, _, same = last.request(self.events, self.mask)
         self.assertAllClose(same["keys"], kept["keys"])
 
@@ -170,6 +171,10 @@ class OneTransBlockTest(TestCase):
         block.build((None, None, D))
         own = 3 * D * D + 2 * D * 2 * D + 2 * D + D
         self.assertEqual(block.count_params(), (N + 1) * own + D * D + 2 * D)
+        last = layers.OneTransBlock(2, network, num_tokens=N, num_queries=0)
+        last.build((None, None, D))
+        unused = own - 2 * D * D
+        self.assertEqual(last.count_params(), block.count_params() - unused)
 
     def test_errors(self):
         for arguments, message in (
