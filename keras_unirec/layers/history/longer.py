@@ -18,7 +18,8 @@ class Longer(TransformerEncoder):
 
     Args:
         recent_length: int or None. Number of most recent events (or groups of
-            events) that are encoded. Defaults to `100`; `None` is all.
+            events) that are encoded. Defaults to `100`; `None` is all, which
+            then read each other: a full Transformer.
         token_merge: int. Number of neighbouring events that are concatenated
             to one. Defaults to `1`.
         inner_transformer: bool. Whether the events of a group first read each
@@ -91,17 +92,17 @@ class Longer(TransformerEncoder):
             max_length: int or None. The most events that there can be.
 
         Returns:
-            Tuple of the events, the history, its mask and that of the events:
-            the arguments of the call.
+            Tuple of the events, the history (None if they read themselves),
+            its mask and that of the events: the arguments of the call.
         """
         if self._merge is not None:
             history, mask = self._merge(history, mask=mask)
             if max_length is not None:
                 max_length = -(-max_length // self.token_merge)
+        if self._recent is None:  # A full Transformer: events read themselves.
+            return history, None, mask, mask
         events, events_mask = history, mask
-        if self._recent is not None and (
-            max_length is None or max_length > self.recent_length
-        ):
+        if max_length is None or max_length > self.recent_length:
             events, events_mask = self._recent([history], [mask])
         return events, history, mask, events_mask
 
