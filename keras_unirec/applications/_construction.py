@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import itertools
 
 import keras
 import numpy as np
@@ -95,12 +96,13 @@ def line_of(option, value, arguments):
         (name, _layer(roles[name], name, arguments[name])) for name in roles
     ]
     possible = [(n, made) for n, role in roles.items() for made in role.all()]
-    for parts in (given, possible):
-        for inside in (False, True):
-            for argument, part in parts:
-                code = _parts.with_option(part, option, value, inside)
-                if code is not None:
-                    return argument, code
+    for parts, open_too, inside in itertools.product(
+        (given, possible), (False, True), (False, True)
+    ):
+        for argument, part in parts:
+            code = _parts.with_option(part, option, value, inside, open_too)
+            if code is not None:
+                return argument, code
     return None
 
 

@@ -325,7 +325,7 @@ def replaced(config, option, value):
     return new, changed
 
 
-def with_option(part, option, value, inside=False):
+def with_option(part, option, value, inside=False, open_too=False):
     """A part as code, with another value of one of its options.
 
     Args:
@@ -333,35 +333,48 @@ def with_option(part, option, value, inside=False):
         option: str. Name of an argument.
         value: Its value.
         inside: bool. Whether the option is one of a part of the part.
+        open_too: bool. Whether the option may be one that the part leaves open
+            (None), which is often for the model to say.
 
     Returns:
         str, as `keras_unirec.layers.SwiGLU(ratio=2)`; None if there is no such
-        option.
+        option, or it cannot have the value.
     """
+    more = (option, value, inside, open_too)
     if isinstance(part, dict):
-        codes = {
-            key: with_option(each, option, value, inside)
-            for key, each in part.items()
-        }
+        codes = {key: with_option(each, *more) for key, each in part.items()}
         if not any(codes.values()):
             return None
         return written(
             {k: _Code(c or written(part[k])) for k, c in codes.items()}
         )
     if isinstance(part, Shared):
-        code = with_option(part.part, option, value, inside)
+        code = with_option(part.part, *more)
         return code and f"keras_unirec.layers.Shared({code})"
     if not isinstance(part, keras.layers.Layer):
         return None
     if not inside:
-        known = option in arguments(type(part))
-        return written(part, **{option: value}) if known else None
+        return _with_own_option(part, option, value, open_too)
     for name in getattr(part, "parts", ()):
         for deeper in (False, True):
-            code = with_option(getattr(part, name), option, value, deeper)
+            code = with_option(
+                getattr(part, name), option, value, deeper, open_too
+            )
             if code is not None:
                 return written(part, **{name: _Code(code)})
     return None
+
+
+def _with_own_option(part, option, value, open_too):
+    if option not in arguments(type(part)):
+        return None
+    if not open_too and getattr(part, option, None) is None:
+        return None
+    try:
+        copy("part", part, part.dtype_policy, "taken", fixed={option: value})
+    except ValueError:
+        return None
+    return written(part, **{option: value})
 
 
 class _Code(str):
