@@ -10,6 +10,10 @@ from pathlib import Path
 import keras
 import pytest
 
+import keras_unirec as ku
+from keras_unirec.applications.roles import ROLES
+from tests.small_log import small_schema
+
 ROOT = Path(__file__).resolve().parent.parent
 
 pytestmark = pytest.mark.skipif(
@@ -91,11 +95,84 @@ def test_notebook_is_that_of_the_script(script):
     )
 
 
+PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def rows(page):
+    """The rows of all tables of a page: dicts by the heads of the columns."""
+    head = None
+    for line in page.read_text(encoding="utf-8").splitlines():
+        row = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if not line.startswith("|"):
+            head = None
+        elif head is None:
+            head = row
+        elif not line.startswith("|---"):
+            yield dict(zip(head, row))
+
+
+def evaluated(code):
+    names = {"keras_unirec": ku, "ku": ku, "layers": ku.layers}
+    return eval(f"dict({code})", {**names, "N": 16, "D": 32})
+
+
+def whole(codes):
+    """Codes in a text from which nothing is left out."""
+    return [
+        code for code in re.findall(r"`([^`\n]+)`", codes) if ".." not in code
+    ]
+
+
+def test_parts_in_the_documents_are_parts():
+    """`reader=layers.HeadCrossAttention(..)`, wherever a page says it."""
+    count = 0
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        if page.name == "parts.md":  # Beside what was written before.
+            now = [row["now"] for row in rows(page) if "now" in row]
+            text = "\n".join([text.partition("## Moving from")[0], *now])
+        for code in whole(text):
+            argument, _, part = code.partition("=")
+            if argument in ROLES and part:
+                for name, value in evaluated(code).items():
+                    ROLES[name].make(name, value)
+                    count += 1
+    assert count > 50
+
+
+@pytest.mark.parametrize("page", ["mixformer", "hyformer", "unimixer"])
+def test_tables_of_parts(page):
+    """What an argument is by default, and what it may be too."""
+    count = 0
+    for row in rows(ROOT / "docs" / f"{page}.md"):
+        if "by default" in row:
+            (argument,) = re.findall("`(.*?)`", next(iter(row.values())))
+            for code in whole(row["by default"] + row["also"]):
+                part = evaluated(f"part={code}")["part"]
+                ROLES[argument].make(argument, part)
+                count += 1
+    assert count > 15
+
+
+@pytest.mark.parametrize("page", ["mixformer", "hyformer", "unimixer"])
+def test_each_ablation_is_the_line_to_write(page):
+    schema, built = small_schema(), 0
+    for row in rows(ROOT / "docs" / f"{page}.md"):
+        for code in whole(row.get("write", "")):
+            name = row.get("model", f"`{page}_*`").strip("`")
+            name = re.sub(r"\*$|4m$", "tiny", name)
+            if "join" in code:  # One of its histories has no times.
+                code = code.replace("time", "concatenate")
+            parts = {**evaluated(code), "num_layers": 1}
+            ku.applications.load(name, schema, **parts)
+            built += 1
+    assert built >= 6
+
+
 def test_links_of_the_documents_lead_somewhere():
-    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
     broken = [
         f"{page.name}: {target}"
-        for page in pages
+        for page in PAGES
         for target in re.findall(
             r"\]\(([^)#]+)[^)]*\)",
             re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL),
