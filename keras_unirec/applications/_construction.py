@@ -35,13 +35,46 @@ class Construction(type(keras.Model)):
             if name not in _OWN
         }
         # Now: a part that is given may be built, or changed, later on.
-        serialized = {
-            name: _parts.serialized(value) for name, value in arguments.items()
-        }
+        serialized, error = {}, None
+        for name, value in arguments.items():
+            try:
+                serialized[name] = _parts.serialized(value)
+            except Exception as caught:  # The model may say more of it.
+                error = error or (name, value, caught)
+            else:
+                _check_registered(name, value, serialized[name])
         model = super().__call__(*args, **kwargs)
+        if error is not None:
+            name, value, caught = error
+            raise ValueError(
+                f"`{name}` must be a value that Keras can write into a file. "
+                f"Received: {name}={value!r}: {caught}"
+            ) from caught
         model._arguments = serialized
         model._connect()
         return model
+
+
+def _check_registered(name, value, config):
+    """A file of the model names the classes; Keras must find them by that."""
+    if isinstance(config, (list, tuple)):
+        for each in config:
+            _check_registered(name, value, each)
+    if not isinstance(config, dict):
+        return
+    registered = config.get("registered_name")
+    if "class_name" in config and registered is not None:
+        keras_own = str(config.get("module")).partition(".")[0] == "keras"
+        found = keras.saving.get_registered_object(registered)
+        if found is None and not keras_own:
+            raise ValueError(
+                f"`{name}` must be what a saved model can be loaded with: put "
+                '`@keras.saving.register_keras_serializable(package="mine")` '
+                f"on `{registered}`. Received: {name}={value!r}, which is not "
+                "registered"
+            )
+    for each in config.values():
+        _check_registered(name, value, each)
 
 
 def _defaults(cls, num_positional):

@@ -3,6 +3,8 @@ from absl.testing import parameterized
 from keras import ops
 
 import keras_unirec as ku
+from keras_unirec import layers
+from tests.applications.families import pad_histories
 from tests.small_log import small_batch
 from tests.small_log import small_frame
 from tests.small_log import small_schema
@@ -36,21 +38,21 @@ class MixFormerTest(TestCase):
         ),
         (
             "without_query_feed_forward",
-            {"query_feed_forward": False},
+            {"feed_forward": None},
             -L * (3 * N * D * HIDDEN + D),
         ),
         (
             "shared_history_encoder",
-            {"shared_history_encoder": True},
+            {"encoder": layers.Shared("swiglu")},
             -(L - 1) * (3 * D * D + D),
         ),
         (
             "shared_output_fusion",
-            {"shared_output_fusion": True},
+            {"fusion": layers.SwiGLU(ratio=2)},
             -L * (N - 1) * 3 * D * HIDDEN,
         ),
         # A LayerNorm has a bias; there are four per block.
-        ("post_layer_norm", {"norm": "post_layer"}, L * 4 * D),
+        ("post_layer_norm", {"residual": "post_layer"}, L * 4 * D),
     )
     def test_ablations_of_figure_3(self, overrides, more_parameters):
         full, ablated = self.load(), self.load(**overrides)
@@ -62,7 +64,9 @@ class MixFormerTest(TestCase):
         self.assertFinite(outputs["is_click"])
 
     def test_literal_event_width(self):
-        model = self.load(sequence_dim=N * D, sequence_hidden_dim=16)
+        model = self.load(
+            events=layers.Events(N * D), encoder=layers.HistoryEncoder(16)
+        )
         self.assertFinite(model(self.inputs)["is_click"])
         paths = [weight.path for weight in model.weights]
         self.assertNotIn("history_map/kernel", paths)
@@ -74,17 +78,45 @@ class MixFormerTest(TestCase):
             3 * N * D * 16 + N * D,
         )
 
+    def test_encoders(self):
+        """Each reads the events themselves, unless it is shared (eq. 5)."""
+        for encoder in (
+            layers.Longer(recent_length=3, num_heads=2),
+            "transformer",
+            layers.Shared("transformer"),
+            None,
+        ):
+            with self.subTest(str(encoder)):
+                model = self.load(encoder=encoder)
+                padded = pad_histories(self.schema, self.inputs, extra=5)
+                self.assertAllClose(
+                    model(padded)["is_click"],
+                    model(self.inputs)["is_click"],
+                    atol=1e-5,
+                )
+        state = self.load(encoder=layers.Shared("swiglu")).encode_user(
+            self.inputs
+        )
+        # What two blocks read alike is kept once.
+        self.assertEqual(
+            sorted(state),
+            ["state_context", "state_history_events_0", "state_history_mask"],
+        )
+
     def test_options(self):
         for overrides in (
-            {"attention": "softmax"},
+            {"reader": "head_cross_attention"},  # Softmax.
+            {"reader": layers.QueryDecoding(num_heads=2)},
             {"readout": "concatenate"},
-            {"position_embedding": True},
+            {"events": layers.Events(position="newest_first")},
             {"history_lengths": False},
-            {"max_history_length": 5},
-            {"tower_units": ()},
-            {"tower_units": (16, 8)},
+            {"events": layers.Events(max_length=5)},
+            {"tower": layers.Tower(())},
+            {"tower": layers.Tower((16, 8))},
             {"dim": None},
             {"output_activation": "sigmoid"},
+            {"mixer": layers.UniMixingLite(num_iterations=3)},
+            {"feed_forward": "gelu", "fusion": "gelu", "residual": "no_norm"},
         ):
             with self.subTest(str(overrides)):
                 model = self.load(**overrides)
@@ -94,14 +126,8 @@ class MixFormerTest(TestCase):
 
     def test_padding_with_softmax(self):
         # The `_tiny` size, whose invariants are tested, is the sigmoid form.
-        model = self.load(attention="softmax")
-        padded = dict(self.inputs)
-        for feature in self.schema.encoded:
-            if feature.sequence and feature.kind not in ("length", "count"):
-                value = padded[feature.key]
-                padded[feature.key] = np.pad(
-                    value, ((0, 0), (0, 5)), constant_values=3
-                )
+        model = self.load(reader="head_cross_attention")
+        padded = pad_histories(self.schema, self.inputs, extra=5)
         for label, value in model(self.inputs).items():
             self.assertAllClose(model(padded)[label], value, atol=1e-5)
             self.assertFinite(value)
@@ -122,21 +148,35 @@ class MixFormerTest(TestCase):
             *("video_id", "video_id.author", "video_id.duration"),
             *("price", "genres"),
         ]
-        self.assertEqual(state["state_request"].shape[-1], 4 + 4 + 1 + 1 + 1)
+        self.assertEqual(state["state_context"].shape[-1], 4 + 4 + 1 + 1 + 1)
         groups = [[key] for key in keys[:7]] + [keys[7:]]
-        model = self.load(token_groups=groups)
+
+        def load(groups):
+            return self.load(tokenizer=layers.FeatureTokenizer(groups=groups))
+
+        model = load(groups)
         self.assertFinite(model(self.inputs)["is_click"])
         self.assertEqual(
             self.parameters(model, "tokenizer"), (11 + 8 + 4 + 1 + 4 + 4) * D
         )
-        with self.assertRaisesRegex(ValueError, "exactly once"):
-            self.load(token_groups=groups[:-1])
-        with self.assertRaisesRegex(ValueError, "exactly once"):
-            self.load(token_groups=[*groups[:-1], ["price"]])
+        for wrong in (groups[:-1], [*groups[:-1], ["price"]]):
+            with self.assertRaisesRegex(ValueError, "exactly once"):
+                load(wrong)
+
+    def test_groups_of_a_prototype_are_its_own(self):
+        # Groups that are given stay when another option is left open.
+        keys = self.load().column_widths()
+        names = [*keys[0], *keys[1]]
+        groups = [[name] for name in names[:7]] + [names[7:]]
+        tokenizer = layers.FeatureTokenizer(groups=groups)
+        for _ in range(2):
+            self.load(tokenizer=tokenizer)
+        self.assertFalse(tokenizer.built)
+        self.assertIsNone(tokenizer.dim)
 
     def test_merge_by_time_needs_times(self):
         with self.assertRaisesRegex(ValueError, "without one: .'liked'."):
-            self.load(history_order="time")
+            self.load(events=layers.Events(join="time"))
 
     def test_bad_arguments(self):
         for overrides, message in (
@@ -145,9 +185,16 @@ class MixFormerTest(TestCase):
             ({"num_layers": 0}, "`num_layers` must be a positive"),
             ({"mixer": "sum"}, "`mixer` must be one of"),
             ({"readout": "max"}, "`readout` must be one of"),
-            ({"norm": "batch"}, "`norm` must be one of"),
-            ({"attention": "relu"}, "`attention` must be"),
-            ({"kv_mode": "cached"}, "`kv_mode` must be"),
+            ({"residual": "batch"}, "`residual` must be one of"),
+            ({"reader": "relu"}, "`reader` must be one of"),
+            ({"events": "joined"}, "`events` must be one of"),
+            (
+                {"events": layers.Events({"watched": 8, "liked": 4})},
+                "share one `dim`",
+            ),
+            ({"events": layers.Events(join="apart")}, "reads one history"),
+            ({"fusion": None}, "`fusion` must be one of"),
+            ({"feed_forward": layers.SwiGLU}, "an instance, not a class"),
         ):
             with self.subTest(str(overrides)):
                 with self.assertRaisesRegex(ValueError, message):
