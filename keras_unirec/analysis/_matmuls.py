@@ -141,12 +141,24 @@ def _walk_operations(operations, root, scope_names):
         ]
         if not any(inner):
             continue
+        times = 1
         if operation.type.endswith("While"):
-            raise _loop_error(operation.name)
+            times = _rounds(operation)
         if operation.type.endswith(("If", "Case")):
             inner = [_dearest(inner)]
         for found in inner:
-            yield from found
+            yield from ((where, times * macs) for where, macs in found)
+
+
+def _rounds(operation):
+    """How many rounds a loop has, as that of `ops.map` says it."""
+    import tensorflow as tf
+
+    # The first inputs of a loop are its counter and the most rounds it has.
+    limit = tf.get_static_value(operation.inputs[1])
+    if limit is None or limit.shape != () or limit < 0:
+        raise _loop_error(operation.name)
+    return int(limit)
 
 
 def _called_functions(operation):

@@ -103,6 +103,12 @@ class MatmulsTest(TestCase):
         with self.assertRaisesRegex(NotImplementedError, "A loop"):
             count(function, (3, 3))
 
+    def test_a_loop_over_an_axis_counts_its_rounds(self):
+        def function(x, y):
+            return ops.map(lambda row: ops.matmul(row, y), x)
+
+        self.assertEqual(count(function, (7, 3, 5), (5, 2)), 7 * 3 * 5 * 2)
+
     def test_a_loop_without_products_is_fine(self):
         def function(x):
             x = ops.fori_loop(0, 5, lambda i, x: x / ops.sum(x), x)

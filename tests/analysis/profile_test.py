@@ -9,6 +9,8 @@ from keras_unirec import layers
 from keras_unirec.analysis import mixformer_closed_form
 from keras_unirec.analysis import paper_schema
 from keras_unirec.analysis import profile
+from keras_unirec.analysis.profile import Part
+from keras_unirec.analysis.profile import Profile
 from tests.small_log import small_batch
 from tests.small_log import small_schema
 from tests.test_case import TestCase
@@ -285,6 +287,32 @@ class ProfileTest(TestCase):
         )
         self.assertIn("2 FLOPs per multiply-accumulate", str(result))
         self.assertIn("<table", result._repr_html_())
+
+    @parameterized.parameters(
+        ("query_mixer_3", "query_mixer"),
+        ("city_embedding", "embeddings"),
+        ("hour_number", "numbers"),
+        ("mixer_0_norm", "norms"),
+        ("block_1_x_norm", "norms"),
+        ("residual_y_norm", "norms"),
+        ("query_decoding_0_watched", "query_decoding_watched"),
+        ("query_decoding_1_log_2", "query_decoding_log_2"),
+        ("query_decoding_1_norm", "query_decoding_norm"),
+        (
+            "query_decoding_0_watched_key_value",
+            "query_decoding_watched_key_value",
+        ),
+        ("item_cross_attention_1_key_value", "item_cross_attention_key_value"),
+        ("cross_attention_0_key_value_1", "cross_attention_key_value"),
+        ("watched_encoder_1", "watched_encoder"),
+        ("is_click_tower_0", "is_click_tower"),
+        ("target_attention_watched", "target_attention_watched"),
+    )
+    def test_role_of_a_layer(self, name, role):
+        part = Part(name, 1, 0, 2)
+        result = Profile("", 1, 1, False, 0, (part, part), {})
+        (joined,) = result.grouped()
+        self.assertEqual(joined, Part(f"{role} x 2", 2, 0, 4))
 
     def test_paper_units(self):
         result = profile(
