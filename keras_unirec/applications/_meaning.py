@@ -36,15 +36,20 @@ def meaning(model):
             if name not in no_meaning
         },
         "part": {
-            argument: _joined(_parts.meaning_of_copies(_copies(argument, made)))
+            argument: _joined(_part(argument, made))
             for argument, made in model._made.items()
         },
     }
 
 
-def _copies(argument, made):
-    """The copies of a part, which another part may have made."""
-    return made if isinstance(made, (list, dict)) else made.made[argument]
+def _part(argument, made):
+    """A part by its copies: those of each time that the model made some."""
+    if not isinstance(made, list):  # Another part made them.
+        return _parts.meaning_of_copies(made.made[argument])
+    return {
+        getattr(copies[0], "name", "none"): _parts.meaning_of_copies(copies)
+        for copies in made
+    }
 
 
 def _joined(value):

@@ -176,12 +176,13 @@ class RankingModel(
         copies = _parts.copies(
             argument, prototype, self.dtype_policy, names, **settings
         )
-        self._made[argument] = copies
+        self._made.setdefault(argument, []).append(copies)
         return copies
 
     def made_by(self, layer, *arguments):
         """Says which parts another layer makes the copies of, in `made`."""
-        self._made.update(dict.fromkeys(arguments, layer))
+        for argument in arguments:
+            self._made[argument] = layer
 
     def beside(self, context, items):
         """`Columns` `(R, C, width)`: those of the request, then the items."""

@@ -160,7 +160,9 @@ class Family:
                 loss = model.compute_loss(inputs, labels, model(inputs))
             gradients = tape.gradient(loss, weights)
             return loss, {
-                k: tf.convert_to_tensor(g) for k, g in gradients.items()
+                path: tf.convert_to_tensor(gradient)
+                for path, gradient in gradients.items()
+                if gradient is not None
             }
 
         function = of_any_size(self.schema, function, labels=True)

@@ -23,6 +23,7 @@ from tests.test_case import to_numpy
 # What a model cannot keep by its own definition: (invariant, reason).
 EXEMPT = {
     "onetrans_tiny": {
+        "every_weight_learns": "its last layer passes no events on",
         "key_value_modes": "its state is keys and values, in every layer",
     },
     "rankmixer_tiny": {
@@ -179,6 +180,16 @@ class Invariants(TestCase):
         model, losses, *_ = self.family.trained
         self.assertFinite(losses)
         self.assertLess(losses[-1], losses[0])
+
+    def test_every_weight_learns(self):
+        if JAX:
+            self.skipTest("JAX gives zeros, not None.")
+        _, gradients = self.family.gradients(self.inputs)
+        weights = {w.path for w in self.family.shallow.trainable_weights}
+        if "every_weight_learns" in EXEMPT.get(self.name, {}):
+            self.assertLess(set(gradients), weights)
+        else:
+            self.assertEqual(set(gradients), weights)
 
     def test_compiled_step(self):
         """What XLA computes is what TensorFlow does without it."""

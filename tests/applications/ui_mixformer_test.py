@@ -3,7 +3,7 @@ import numpy as np
 from keras import ops
 
 import keras_unirec as ku
-from keras_unirec.applications import _decoupling
+from keras_unirec import layers
 from tests.layers import references
 from tests.small_log import small_batch
 from tests.small_log import small_frame
@@ -45,7 +45,7 @@ class UIMixFormerTest(TestCase):
 
     def test_equals_the_paper(self):
         """Eq. 3-11 on all N heads, with the mask of eq. 10."""
-        model = self.load(attention="softmax")
+        model = self.load(reader="head_cross_attention")
         for weight in model.weights:  # Scales are 1 before training.
             if weight.path.endswith("scale"):
                 weight.assign(np.random.uniform(0.5, 1.5, weight.shape))
@@ -80,10 +80,11 @@ class UIMixFormerTest(TestCase):
         history_map = np.concatenate(maps, axis=1)  # (E, N, D)
         for i in range(L):
             mixers = both("query_mixer", i)
-            p = references.normalize(x, mixers[0].mixer_norm)
+            norms = mixers[0].residual.norms
+            p = references.normalize(x, norms["mixer_norm"])
             p = mask_of_heads * references.head_mixing(p) + x
-            q = references.normalize(p, mixers[0].network_norm)
-            q = per_head(q, [mixer.network for mixer in mixers]) + p
+            q = references.normalize(p, norms["feed_forward_norm"])
+            q = per_head(q, [mixer.feed_forward for mixer in mixers]) + p
             np.testing.assert_allclose(  # The mask stands in for a copy.
                 q[:, 0, :num_user_heads], q[:, 2, :num_user_heads], atol=1e-5
             )
@@ -94,15 +95,16 @@ class UIMixFormerTest(TestCase):
             )
             z = q.copy()
             for r, c, n in np.ndindex(q.shape[:3]):
-                events = state[f"state_history_{i}"][r]
+                events = state[f"state_history_events_{i}"][r]
                 events = events[state["state_history_mask"][r]]
                 events = events @ history_map[:, n]
                 z[r, c, n] += references.attention(
                     q[r, c, n], events @ key[n], events @ value[n]
                 )
             fusions = both("output_fusion", i)
-            o = references.normalize(z, fusions[0].swiglu_norm)
-            x = per_head(o, [fusion.swiglu for fusion in fusions]) + z
+            norms = fusions[0].residual.norms
+            o = references.normalize(z, norms["feed_forward_norm"])
+            x = per_head(o, [each.feed_forward for each in fusions]) + z
             self.assertAllClose(
                 state[f"state_user_heads_{i + 1}"],
                 x[:, 0, :num_user_heads],
@@ -129,9 +131,8 @@ class UIMixFormerTest(TestCase):
         for overrides in (
             {},
             {"mixer": "self_attention"},
-            {"norm": "post_layer"},
-            {"shared_output_fusion": True},
-            {"sequence_dim": N * D},
+            {"residual": "post_layer"},
+            {"events": layers.Events(N * D)},
         ):
             with self.subTest(str(overrides)):
                 coupled = ku.applications.load(
@@ -167,14 +168,17 @@ class UIMixFormerTest(TestCase):
         for i in range(L + 1):
             self.assertEqual(state[f"state_user_heads_{i}"], (6, 3, D))
         for i in range(L):
-            self.assertEqual(state[f"state_history_{i}"], (6, 12, D))
-        self.assertNotIn("state_request", state)
+            self.assertEqual(state[f"state_history_events_{i}"], (6, 12, D))
+        self.assertNotIn("state_context", state)
         self.assertEqual(model.num_user_heads, 3)
         # One event, or one request, does not stand for all.
         state = model.encode_user(self.inputs)
         for name, value in (
             ("state_history_mask", state["state_history_mask"][:, :1]),
-            ("state_history_1", state["state_history_1"][:, :5]),
+            (
+                "state_history_events_1",
+                state["state_history_events_1"][:, :5],
+            ),
             ("state_user_heads_0", state["state_user_heads_0"][:1]),
         ):
             with self.assertRaisesRegex(ValueError, "same number of"):
@@ -188,17 +192,17 @@ class UIMixFormerTest(TestCase):
             value = np.take(self.inputs[name], [0], axis=axis)
             with self.assertRaisesRegex(ValueError, f"same number.*{name}"):
                 model({**self.inputs, name: value})
-        state = self.load(kv_mode="projected").encode_user(self.inputs)
+        projected = model.with_kv_mode("projected")
+        state = projected.encode_user(self.inputs)
         for i in range(L):
-            self.assertNotIn(f"state_history_{i}", state)
-            for name in ("keys", "values"):
-                shape = state[f"state_{name}_{i}"].shape
+            self.assertNotIn(f"state_history_events_{i}", state)
+            for j in range(2):  # Keys, values.
+                shape = state[f"state_history_events_{i}_{j}"].shape
                 self.assertEqual(tuple(shape), (6, 5, 12, D))
         # The same in the model that is not decoupled, and of all heads.
-        coupled = ku.applications.load(
-            "mixformer_tiny", self.schema, kv_mode="projected"
-        )
-        keys = coupled.encode_user(self.inputs)["state_keys_1"]
+        coupled = ku.applications.load("mixformer_tiny", self.schema)
+        coupled = coupled.with_kv_mode("projected")
+        keys = coupled.encode_user(self.inputs)["state_history_events_1_0"]
         self.assertEqual(tuple(keys.shape), (6, N, 12, D))
 
     def test_options(self):
@@ -206,13 +210,18 @@ class UIMixFormerTest(TestCase):
             {"num_item_heads": 1},
             {"num_item_heads": N - 1},
             {"readout": "concatenate"},
-            {"sequence_dim": N * D, "kv_mode": "projected"},
-            {"shared_history_encoder": True},
-            {"mixer": ku.layers.TokenSelfAttention(num_heads=2)},
-            {"mixer": ku.layers.HeadMixing(num_heads=N)},
-            {"query_feed_forward": False},
+            {
+                "events": layers.Events(N * D),
+                "reader": layers.HeadCrossAttention(kv_mode="projected"),
+            },
+            {"encoder": layers.Shared("swiglu")},
+            {"fusion": layers.SwiGLU(ratio=2)},
+            {"mixer": layers.TokenSelfAttention(num_heads=2)},
+            {"mixer": layers.HeadMixing(num_heads=N)},
+            {"mixer": layers.Shared("self_attention")},
+            {"feed_forward": None},
             {"history_lengths": False},
-            {"max_history_length": 5},
+            {"events": layers.Events(max_length=5)},
         ):
             with self.subTest(str(overrides)):
                 model = self.load(**overrides)
@@ -229,7 +238,7 @@ class UIMixFormerTest(TestCase):
 
     def test_readout_of_both_sides(self):
         """The concatenation of N heads, users first."""
-        model = self.load(readout="concatenate", tower_units=())
+        model = self.load(readout="concatenate", tower=layers.Tower(()))
         state = model.encode_user(self.inputs)
         last = model.item_model.get_layer(f"item_output_fusion_{L - 1}")
         part = keras.Model(model.item_model.inputs, last.output)
@@ -244,17 +253,7 @@ class UIMixFormerTest(TestCase):
         expected = expected[..., 0] + to_numpy(layer.bias)
         self.assertAllClose(model(self.inputs)["is_click"], expected, atol=1e-5)
 
-    def test_readout_in_half_precision(self):
-        # A sum of these heads would be too large for float16.
-        user = np.full((2, 3, 4), 3e4, "float16")
-        items = np.full((2, 5, 5, 4), 3e4, "float16")
-        read = _decoupling.read_out(
-            ops.convert_to_tensor(user),
-            ops.convert_to_tensor(items),
-            "mean",
-            None,
-        )
-        self.assertAllClose(read, np.full((2, 5, 4), 3e4), rtol=1e-2)
+    def test_readout_of_a_precision_of_its_own(self):
         # The dtype of the model, not the global one, is that of its readout.
         keras.config.set_dtype_policy("mixed_bfloat16")
         self.addCleanup(keras.config.set_dtype_policy, "float32")
@@ -277,8 +276,12 @@ class UIMixFormerTest(TestCase):
             *(["video_id"], ["video_id.author", "video_id.duration"]),
             *(["price"], ["genres"]),
         ]
-        model = self.load(num_heads=6, dim=24, token_groups=groups)
-        user, items = self.tokens(model)
+
+        def load(groups):
+            tokenizer = layers.FeatureTokenizer(groups=groups)
+            return self.load(num_heads=6, dim=24, tokenizer=tokenizer)
+
+        user, items = self.tokens(load(groups))
         self.assertEqual((user.shape[2], items.shape[2]), (2, 4))
         for wrong in (
             [*groups[2:], *groups[:2]],
@@ -287,10 +290,7 @@ class UIMixFormerTest(TestCase):
             [users[:1], users[1:], *groups[3:], ["video_id"], ["tab"]],
         ):
             with self.assertRaisesRegex(ValueError, "must be 6 lists"):
-                self.load(num_heads=6, dim=24, token_groups=wrong)
-        for wrong in (5, ["abc"], [[]] * 6, [[["a"]]]):
-            with self.assertRaisesRegex(ValueError, "must be a list of lists"):
-                self.load(num_heads=6, dim=24, token_groups=wrong)
+                load(wrong)
 
     def test_bad_arguments(self):
         for number in (0, N, -1, True, 2.0, "half", None):
@@ -299,8 +299,12 @@ class UIMixFormerTest(TestCase):
                     ValueError, f"`num_item_heads` .*num_item_heads={number!r}"
                 ):
                     self.load(num_item_heads=number)
-        with self.assertRaisesRegex(ValueError, "`num_item_heads` to `Mix"):
-            self.load(mixer=ku.layers.DecoupledHeadMixing(3, 5))
+        with self.assertRaisesRegex(ValueError, "DecoupledHeadMixing"):
+            self.load(mixer=layers.DecoupledHeadMixing(3, 5))
+        with self.assertRaisesRegex(ValueError, "no argument `num_item_heads`"):
+            ku.applications.load(
+                "mixformer_tiny", self.schema, num_item_heads=4
+            )
         for mixer in ("uni_mixing", "uni_mixing_lite", "fm"):
             with self.assertRaisesRegex(ValueError, "doubly stochastic"):
                 self.load(mixer=mixer)
