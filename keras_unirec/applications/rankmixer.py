@@ -5,6 +5,7 @@ from keras_unirec.applications._sizes import token_width
 from keras_unirec.applications.ranking_model import RankingModel
 from keras_unirec.applications.registry import register_model
 from keras_unirec.layers._checks import check_positive_integers
+from keras_unirec.layers.mixing._by_name import build_mixer
 
 
 class RankMixer(RankingModel):
@@ -107,6 +108,8 @@ class RankMixer(RankingModel):
         read = self.reading.read_tokens(tokens, items, state)
         if read:
             tokens = ops.concatenate([*read, tokens], axis=-2)
+        for sublayer in self.sublayers:
+            build_mixer(sublayer, tokens.shape)
         streams = self.residual.start(tokens)
         for name, sublayer in self.sublayers.items():
             streams = self.residual.step(streams, sublayer, name)

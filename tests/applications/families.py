@@ -37,6 +37,9 @@ def load(name, schema, **overrides):
 class Family:
     """A `_tiny` model of the small log, and what is slow to make of it.
 
+    JAX compiles each shape of each function: there the model has one layer of
+    each kind. (That all layers agree with TensorFlow is a test of its own.)
+
     Args:
         name: str. Name of the model.
 
@@ -53,9 +56,14 @@ class Family:
         self.inputs, self.labels, _ = small_batch(self.schema)
         self.model = self.load()
 
-    def load(self, **overrides):
-        """Another one, of other weights."""
-        return load(self.name, self.schema, **overrides)
+    def load(self, weights=None, **overrides):
+        """Another one, of other weights or those of a file."""
+        if not JAX:
+            return load(self.name, self.schema, weights=weights, **overrides)
+        model = shallow(load(self.name, self.schema, **overrides))
+        if weights is not None:
+            model.load_weights(weights)
+        return model
 
     # === Outputs ===
 
@@ -130,16 +138,11 @@ class Family:
 
     @functools.cached_property
     def shallow(self):
-        """The model with one layer of each kind, whose compilation is quick.
+        """The model with one layer of each kind, quick to compile.
 
-        In half precision on JAX, where both would have to be compiled.
+        In half precision on JAX: another one would be compiled again.
         """
-        config = self.model.get_config()
-        config, _ = _parts.replaced(config, "num_layers", 1)
-        if "num_layers" in config:
-            config["num_layers"] = 1
-        config["dtype"] = "mixed_bfloat16" if JAX else "float32"
-        return type(self.model).from_config(config)
+        return self.half[0] if JAX else shallow(self.model)
 
     @functools.cached_property
     def gradients(self):
@@ -214,6 +217,14 @@ def of_any_size(schema, function, labels=False):
     return lambda inputs: function(
         {key: tf.constant(inputs[key]) for key in specs}
     )
+
+
+def shallow(model):
+    """The same model with one layer of each kind."""
+    config, _ = _parts.replaced(model.get_config(), "num_layers", 1)
+    if "num_layers" in config:
+        config["num_layers"] = 1
+    return type(model).from_config(config)
 
 
 def compiled(model, function):

@@ -4,63 +4,78 @@ from absl.testing import parameterized
 from keras import ops
 
 import keras_unirec as ku
-from tests.applications.invariants_test import copy_weights
-from tests.applications.invariants_test import pad_histories
-from tests.applications.invariants_test import to_rows
+from keras_unirec import layers
+from tests.applications.families import pad_histories
+from tests.applications.families import to_rows
 from tests.small_log import small_batch
 from tests.small_log import small_schema
 from tests.test_case import TestCase
 
 T, D, L, F, E, H = 16, 32, 2, 48, 32, 32  # hyformer_tiny; H: of queries.
-PER_HISTORY = {"watched": 2, "liked": 1}
+
+
+def decoding(**kwargs):
+    """The reader of `hyformer_tiny`, with other options."""
+    return layers.QueryDecoding(
+        **{"num_heads": 2, "attention": "sigmoid", **kwargs}
+    )
+
+
+def longer(recent_length, **kwargs):
+    return layers.Longer(recent_length, **kwargs)
+
+
+def queries(**kwargs):
+    return layers.QueryGeneration(hidden_dim=H, **kwargs)
+
+
+NUM_QUERIES = {"watched": 2, "liked": 1}
+PER_HISTORY = {name: decoding(num_queries=n) for name, n in NUM_QUERIES.items()}
 OPTIONS = {
-    "longer": {"encoder": "longer", "recent_length": 3},
+    "longer": {"encoder": longer(3)},
     "transformer": {"encoder": "transformer"},
-    "swiglu_as_written": {"encoder_norm": None, "norm": None},
+    "swiglu_as_written": {
+        "encoder": layers.HistoryEncoder(residual="none"),
+        "residual": "no_norm",
+    },
     "post_layer": {
-        "encoder": "longer",
-        "recent_length": 3,
-        "encoder_norm": "post_layer",
-        "norm": "post_layer",
+        "encoder": longer(3, residual="post_layer"),
+        "residual": "post_layer",
     },
     "merged_tokens": {
+        "encoder": longer(2, token_merge=3, inner_transformer=True),
+    },
+    "merged_histories": {
+        "events": layers.Events(E, join="concatenate", position="newest_first"),
         "encoder": "longer",
-        "recent_length": 2,
-        "token_merge": 3,
-        "inner_transformer": True,
     },
-    "merged_histories": {"merge_histories": True, "encoder": "longer"},
     "one_choice_per_history": {
-        "num_queries": PER_HISTORY,
-        "sequence_dim": {"watched": 24, "liked": 16},
-        "encoder": {"watched": "longer", "liked": "transformer"},
-        "recent_length": 3,
+        "reader": PER_HISTORY,
+        "events": layers.Events(
+            {"watched": 24, "liked": 16}, position="newest_first"
+        ),
+        "encoder": {"watched": longer(3), "liked": "transformer"},
     },
-    "softmax": {"attention": "softmax"},
+    "softmax": {"reader": decoding(attention="softmax")},
     "self_attention": {"mixer": "self_attention"},
     "without_mixing": {"mixer": None},
     "swiglu_tokens": {"feed_forward": "swiglu"},
-    "without_pooling": {"query_context": "without_pooling"},
-    "target": {"query_context": "target"},
-    "causal": {"encoder": "longer", "recent_length": 3, "encoder_causal": True},
-    "causal_transformer": {"encoder": "transformer", "encoder_causal": True},
-    "selected": {"query_tokens": [0, 3], "query_compression_dim": 8},
+    "without_pooling": {"queries": queries(context="without_pooling")},
+    "target": {"queries": queries(context="target")},
+    "causal": {"encoder": longer(3, causal=True)},
+    "causal_transformer": {"encoder": layers.TransformerEncoder(causal=True)},
+    "selected": {"queries": queries(tokens=[0, 3], compression_dim=8)},
     "concatenate": {"readout": "concatenate"},
     "no_positions_or_lengths": {
-        "position_embedding": False,
+        "events": layers.Events(E),
         "history_lengths": False,
     },
+    "without_encoder": {"encoder": None},
 }
 
 
 # Options of encoders and attention: masks, dynamic lengths, merged events.
-READING = {
-    "attention",
-    "encoder",
-    "merge_histories",
-    "sequence_dim",
-    "token_merge",
-}
+READING = {"reader", "encoder", "events"}
 
 
 class HyFormerTest(TestCase):
@@ -82,8 +97,7 @@ class HyFormerTest(TestCase):
         rows = model(to_rows(self.schema, self.inputs, candidates=3))
         state = model.encode_user(self.inputs)
         halves = model.score_items(state, self.inputs)
-        projected = self.load(**overrides, kv_mode="projected")
-        copy_weights(model, projected)
+        projected = model.with_kv_mode("projected")
         projected = projected(self.inputs)
         for label, value in outputs.items():
             self.assertFinite(value)  # The first history of each is empty.
@@ -101,19 +115,23 @@ class HyFormerTest(TestCase):
     @parameterized.named_parameters(
         (
             "without_pooling",
-            {"query_context": "without_pooling"},
+            {"queries": queries(context="without_pooling")},
             -2 * E * 2 * H,
         ),
         (
             # Item columns instead of 14 tokens and two means.
             "target",
-            {"query_context": "target"},
+            {"queries": queries(context="target")},
             (8 + 4 + 1 + 4 + 4 - 14 * D - 2 * E) * 2 * H,
         ),
         (
             # The decoders of one history, and its positions join.
             "merge_histories",
-            {"merge_histories": True},
+            {
+                "events": layers.Events(
+                    E, join="concatenate", position="newest_first"
+                )
+            },
             -L * (2 * D * D + 2 * E * D + D)
             - L * (3 * E * 2 * E + E)
             - E * 2 * H,
@@ -122,10 +140,10 @@ class HyFormerTest(TestCase):
         ("self_attention", {"mixer": "self_attention"}, L * 4 * D * D),
         (
             "swiglu",
-            {"feed_forward": "swiglu"},
+            {"feed_forward": layers.SwiGLU(ratio=F / D, per_token=True)},
             L * T * (3 * D * F - 2 * D * F - F - D),
         ),
-        ("two_queries", {"num_queries": PER_HISTORY}, None),
+        ("two_queries", {"reader": PER_HISTORY}, None),
     )
     def test_parameters_of_options(self, overrides, more):
         full, other = self.load(), self.load(**overrides)
@@ -137,34 +155,35 @@ class HyFormerTest(TestCase):
         self.assertEqual(other(self.inputs)["is_click"].shape, (6, 3))
 
     def test_state(self):
-        state = self.load().encode_user(self.inputs)
+        model = self.load()
+        state = model.encode_user(self.inputs)
         self.assertEqual(
             sorted(state),
             sorted(
                 [
-                    *(f"state_mask_{s}" for s in PER_HISTORY),
+                    *(f"state_histories_{s}_mask" for s in NUM_QUERIES),
                     *(
-                        f"state_history_{i}_{s}"
+                        f"state_histories_{s}_events_{i}"
                         for i in range(L)
-                        for s in PER_HISTORY
+                        for s in NUM_QUERIES
                     ),
                     "state_summary",
-                    "state_request",
+                    "state_context",
                 ]
             ),
         )
-        state = self.load(kv_mode="projected").encode_user(self.inputs)
-        self.assertEqual(state["state_keys_1_watched"].shape, (6, 2, 8, 16))
-        self.assertNotIn("state_history_1_watched", state)
+        state = model.with_kv_mode("projected").encode_user(self.inputs)
+        keys = state["state_histories_watched_events_1_0"]
+        self.assertEqual(keys.shape, (6, 2, 8, 16))
+        self.assertNotIn("state_histories_watched_events_1", state)
         # LONGER keeps what the recent events became.
-        state = self.load(encoder="longer", recent_length=3).encode_user(
-            self.inputs
-        )
-        self.assertEqual(state["state_history_1_watched"].shape, (6, 3, E))
+        state = self.load(encoder=longer(3)).encode_user(self.inputs)
+        events = state["state_histories_watched_events_1"]
+        self.assertEqual(events.shape, (6, 3, E))
 
     def test_short_histories_with_longer(self):
         # Shorter than the recent events: every event must be read.
-        model = self.load(encoder="longer", recent_length=5)
+        model = self.load(encoder=longer(5))
         inputs = dict(self.inputs)
         inputs["watched.length"] = np.full(6, 2, "int32")
         outputs = model(inputs)["is_click"]
@@ -187,9 +206,8 @@ class HyFormerTest(TestCase):
         changed["liked_id"] = changed["liked_id"] % 20 + 7
         state = model.encode_user(changed)
         before = model.encode_user(self.inputs)
-        self.assertAllClose(
-            state["state_history_1_watched"], before["state_history_1_watched"]
-        )
+        watched = "state_histories_watched_events_1"
+        self.assertAllClose(state[watched], before[watched])
 
     def test_errors(self):
         for overrides, message in (
@@ -197,54 +215,47 @@ class HyFormerTest(TestCase):
             ({"num_tokens": 12}, "Nearest legal widths for 12 tokens"),
             ({"encoder": "lstm"}, "`encoder` must be one of"),
             ({"encoder": {"watched": "longer"}}, "one for each history"),
-            ({"query_context": "none"}, "`query_context` must be one of"),
-            ({"query_tokens": [14]}, "indices of the 14 feature tokens"),
-            ({"query_tokens": []}, "indices of the 14 feature tokens"),
-            ({"num_heads": 3}, "`num_heads` must divide"),
-            ({"num_queries": 0}, "`num_queries` must be a positive"),
-            ({"recent_length": 0}, "`recent_length` must be a positive"),
-            ({"sequence_dim": 0}, "`sequence_dim` must be a positive"),
+            (
+                {"queries": queries(tokens=[14])},
+                "indices of the 14 feature tokens",
+            ),
+            ({"queries": "generation"}, "`queries` must be one of"),
+            ({"reader": decoding(num_heads=3)}, "`num_heads` must divide"),
+            (
+                {"encoder": layers.TransformerEncoder(num_heads=3)},
+                "`num_heads` must divide",
+            ),
             ({"readout": "sum"}, "`readout` must be one of"),
-            ({"norm": "rms"}, "`norm` must be one of"),
+            ({"residual": "rms"}, "`residual` must be one of"),
             ({"feed_forward": "relu"}, "`feed_forward` must be one of"),
-            ({"attention": "none"}, "`attention` must be"),
+            ({"feed_forward": None}, "`feed_forward` must be"),
             (
                 {
-                    "merge_histories": True,
-                    "sequence_dim": {"watched": 8, "liked": 4},
+                    "events": layers.Events(
+                        {"watched": 8, "liked": 4}, join="concatenate"
+                    )
                 },
-                "share one `sequence_dim`",
+                "share one `dim`",
+            ),
+            (
+                {
+                    "events": layers.Events(E, join="concatenate"),
+                    "encoder": {"watched": "longer", "liked": "swiglu"},
+                },
+                "joined share one `encoder`",
             ),
             ({"encoders": "longer"}, "Did you mean `encoder`"),
-            (
-                {"encoder": "transformer", "encoder_heads": 3},
-                "`encoder_heads` must divide",
-            ),
-            ({"encoder_norm": "x"}, "`encoder_norm` must be one of"),
-            ({"hidden_ratio": 0}, "`hidden_ratio` must be a number"),
-            ({"hidden_ratio": None}, "`hidden_ratio` must be a number"),
-            ({"encoder_hidden_ratio": "2"}, "`encoder_hidden_ratio` must be"),
-            ({"head_dim": 8.0}, "`head_dim` must be a positive integer"),
-            ({"query_hidden_dim": 0}, "`query_hidden_dim` must be a positive"),
-            (
-                {"query_compression_dim": 0},
-                "`query_compression_dim` must be a positive",
-            ),
+            ({"recent_length": 3}, r"`encoder=.*Longer\(recent_length=3\)`"),
             ({"num_layers": True}, "`num_layers` must be a positive integer"),
-            ({"query_tokens": 3}, "list of different indices"),
-            ({"query_tokens": [0.0]}, "list of different indices"),
             (
-                {"query_tokens": [0], "query_context": "target"},
-                "of the item columns alone",
+                {"tokenizer": layers.FeatureTokenizer(groups=[["city"]])},
+                "14 lists \\(`num_tokens` less",
             ),
-            ({"inner_transformer": True}, "`token_merge` of at least 2"),
-            ({"merge_histories": "no"}, "`merge_histories` must be one of"),
-            ({"tower_units": 8}, "`tower_units` must be a list"),
-            ({"tower_units": [0]}, "`tower_units` must be a positive"),
-            ({"token_groups": 5}, "`token_groups` must be a list of lists"),
-            ({"token_groups": []}, "14 lists \\(`num_tokens` less"),
             ({"num_tokens": 1024, "dim": 1024}, "cannot be cut into 1022"),
-            ({"num_queries": {1: 1, "watched": 2}}, "one for each history"),
+            (
+                {"reader": {1: decoding(), "watched": decoding()}},
+                "one for each history",
+            ),
             ({"output_activation": "relu"}, "`output_activation` must be"),
             ({"default_recipe": "x"}, "`default_recipe` must be one of"),
         ):
@@ -253,10 +264,12 @@ class HyFormerTest(TestCase):
                     self.load(**overrides)
 
     def test_numpy_numbers(self):
-        model = self.load(dim=np.int64(32), num_queries=np.int32(1))
+        model = self.load(
+            dim=np.int64(32), num_tokens=np.int32(16), history_lengths=True
+        )
         path = f"{self.get_temp_dir()}/model.weights.h5"
         model.save_weights(path)
-        again = self.load(num_queries=1, dim=32, weights=path)
+        again = self.load(num_tokens=16, dim=32, weights=path)
         self.assertAllClose(
             again(self.inputs)["is_click"], model(self.inputs)["is_click"]
         )
@@ -275,15 +288,42 @@ class HyFormerTest(TestCase):
             model.score_items(state, self.inputs)
 
 
+def reading(**kwargs):
+    """The reader of `longer_rankmixer_tiny`, with other options."""
+    parts = {
+        "events": layers.Events(E, position="newest_first"),
+        "encoder": longer(20, num_heads=2),
+        "queries": queries(context="target"),
+        "reader": layers.QueryDecoding(num_heads=2, residual="pre_rms"),
+    }
+    return {"history_reader": layers.DecodingReader(**{**parts, **kwargs})}
+
+
 class LongerRankMixerTest(TestCase):
-    @parameterized.parameters(
-        {"query_context": "all"},
-        {"merge_histories": True},
-        {"encoder": "transformer", "mixer": "self_attention"},
-        {"token_merge": 2, "recent_length": 2, "kv_mode": "projected"},
-        {"encoder_causal": True, "recent_length": 3},
+    @parameterized.named_parameters(
+        ("queries_of_all", reading(queries=queries())),
+        (
+            "joined",
+            reading(
+                events=layers.Events(
+                    E, join="concatenate", position="newest_first"
+                )
+            ),
+        ),
+        (
+            "attention",
+            {**reading(encoder="transformer"), "mixer": "self_attention"},
+        ),
+        (
+            "merged",
+            reading(
+                encoder=longer(2, token_merge=2),
+                reader=layers.QueryDecoding(kv_mode="projected"),
+            ),
+        ),
+        ("causal", reading(encoder=longer(3, causal=True))),
     )
-    def test_options(self, **overrides):
+    def test_options(self, overrides):
         if keras.backend.backend() == "jax":
             self.skipTest("HyFormer's options run the same encoders there.")
         schema = small_schema()
@@ -316,8 +356,9 @@ class RankMixerTest(TestCase):
         for overrides in (
             {"mixer": "self_attention"},
             {"readout": "concatenate", "history_lengths": False},
-            {"sequence_dim": {"watched": 8, "liked": 4}},
-            {"feed_forward": "swiglu", "norm": "pre_rms"},
+            {"history_reader": layers.MeanReader({"watched": 8, "liked": 4})},
+            {"history_reader": "target_attention"},
+            {"feed_forward": "swiglu", "residual": "pre_rms"},
         ):
             with self.subTest(str(overrides)):
                 model = ku.applications.load(
