@@ -104,7 +104,13 @@ def _unknown(cls, known, name, kwargs):
     line = line_of(name, kwargs[name], {**known, **kwargs})
     if line is not None:
         argument, code = line
-        hint = f" It is one of its `{argument}`: `{argument}={code}`."
+        hint = f" It is an option of a `{argument}`: `{argument}={code}`."
+    elif not near:
+        hint = (
+            " Options are those of its parts, "
+            f"{sorted(set(known) & set(ROLES))}: docs/parts.md says where "
+            "those of earlier versions went."
+        )
     return (
         f"`{cls.__name__}` has no argument `{name}`.{hint} "
         f"Received: {name}={kwargs[name]!r}"

@@ -5,6 +5,7 @@ import dataclasses
 import keras
 from keras import ops
 
+from keras_unirec import layers
 from keras_unirec.applications._state import State
 from keras_unirec.layers import _parts
 
@@ -82,10 +83,15 @@ class Halves:
 
     def _read_out(self, tokens, context, prefix=""):
         """Outputs by label of the tokens, or the vector, of a candidate."""
+        if not isinstance(tokens, keras.KerasTensor):
+            raise ValueError(
+                "`candidates` must return a tensor that is made of its "
+                f"arguments, or `Outputs`. Received: {type(tokens).__name__}"
+            )
         if len(tokens.shape) == 4:
             more = {} if context is None else {"context": context}
             x = self._readout(tokens, **more)
-        elif self._arguments["readout"] != "mean":
+        elif not isinstance(self._readout, layers.MeanReadout):
             raise ValueError(
                 f"`readout` reads tokens, and `{type(self).__name__}` returns "
                 "one vector for each candidate. Received: "
@@ -93,6 +99,14 @@ class Halves:
             )
         else:
             x = tokens
+        if len(x.shape) != 3 or tuple(x.shape[:2]) != (None, None):
+            raise ValueError(
+                "Of each candidate one vector is read out, (R, C, width): "
+                "`candidates` returns tokens (R, C, N, D) or a vector, the "
+                "`readout` and the `interaction` keep both first axes. "
+                f"Received: {tuple(tokens.shape)}, read out as "
+                f"{tuple(x.shape)}"
+            )
         return self._tower.outputs(
             x,
             self.schema.label_names,

@@ -74,6 +74,7 @@ class OneTrans(RankingModel):
             num_tokens=num_tokens, dim=dim, num_layers=num_layers
         )
         check_positive_integers(optional=True, pyramid=pyramid)
+        self.pyramid = 0 if pyramid is None else pyramid  # What weights mean.
         self.events = self.part("events", events, dim=dim, join="concatenate")
         self.tokenizer = self.part(
             "tokenizer",

@@ -120,7 +120,7 @@ class RankingModel(
             the request, and of `Columns`: the state. A dict that has events
             and their mask says that they belong together.
         """
-        raise NotImplementedError
+        raise NotImplementedError("A family writes `request`.")
 
     def candidates(self, items, state):
         """What depends on the candidate.
@@ -132,7 +132,7 @@ class RankingModel(
         Returns:
             Tokens `(R, C, N, D)`, a vector `(R, C, width)`, or `Outputs`.
         """
-        raise NotImplementedError
+        raise NotImplementedError("A family writes `candidates`.")
 
     # === Parts ===
 
@@ -279,12 +279,14 @@ class RankingModel(
         plan.plan_fit(self, plan.num_steps(x, batch_size, epochs, **kwargs))
         if hasattr(x, "element_spec"):  # A dataset shuffles itself.
             kwargs.setdefault("shuffle", False)
+        self._spread_weights(x, kwargs)
         return super().fit(x, y, batch_size=batch_size, epochs=epochs, **kwargs)
 
     def evaluate(self, x=None, y=None, **kwargs):
         """`keras.Model.evaluate`; `keras_unirec.evaluate` takes frames."""
         self._assert_compile_called("evaluate")
         self._check_data("evaluate", x, y, kwargs.get("sample_weight"))
+        self._spread_weights(x, kwargs)
         return super().evaluate(x, y, **kwargs)
 
     def predict(self, x, **kwargs):
@@ -299,6 +301,19 @@ class RankingModel(
         """
         self._check_data("predict", x)
         return super().predict(x, **kwargs)
+
+    def _spread_weights(self, x, kwargs):
+        """One array of weights for all labels, as Keras takes it: by label."""
+        weights = kwargs.get("sample_weight")
+        if not isinstance(x, dict) or weights is None:
+            return
+        if not isinstance(weights, dict):
+            weights = dict.fromkeys(self.schema.label_names, weights)
+        kwargs["sample_weight"] = {
+            # Always of rank 2: another rank would be another trace.
+            name: weight[:, None] if len(weight.shape) == 1 else weight
+            for name, weight in weights.items()
+        }
 
     def _check_data(self, method, x, y=None, sample_weight=None):
         """Arrays by hand are checked here; readers check what they read."""
@@ -357,7 +372,7 @@ class RankingModel(
         for name in ROLES:
             if isinstance(config.get(name), (str, dict)):
                 value = keras.saving.deserialize_keras_object(config[name])
-                config[name] = self.serialized(name, value)
+                config[name] = _parts.serialized(self.prototype(name, value))
         config, changed = _parts.replaced(config, "kv_mode", kv_mode)
         if not changed:
             raise ValueError(

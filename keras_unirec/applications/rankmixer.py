@@ -108,7 +108,7 @@ class RankMixer(RankingModel):
         read = self.reading.read_tokens(tokens, items, state)
         if read:
             tokens = ops.concatenate([*read, tokens], axis=-2)
-        for sublayer in self.sublayers:
+        for sublayer in self.sublayers.values():
             build_mixer(sublayer, tokens.shape)
         streams = self.residual.start(tokens)
         for name, sublayer in self.sublayers.items():

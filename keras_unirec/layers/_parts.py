@@ -179,6 +179,11 @@ def copies(argument, prototype, dtype, names, **settings):
     """
     if prototype is None:
         return [None for _ in names]
+    if isinstance(prototype, dict):
+        raise ValueError(
+            f"`{argument}` must be one part: the model does not take a dict by "
+            f"history here. Received: {argument}={prototype}"
+        )
     if isinstance(prototype, Shared):
         one = copy(argument, prototype.part, dtype, names[0], **settings)
         if hasattr(one, "calls_per_step"):  # It counts training steps.

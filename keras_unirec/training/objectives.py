@@ -2,9 +2,12 @@
 
 import functools
 import inspect
+import math
 
 import keras
 from keras import ops
+
+from keras_unirec.layers._checks import check_numbers
 
 
 class Objectives:
@@ -40,6 +43,11 @@ class Objectives:
             label: [self._metric(metric, label) for metric in given or ()]
             for label, given in self._by_label("metrics", metrics).items()
         }
+        for label, given in self._by_label(
+            "loss_weights", loss_weights
+        ).items():
+            if given is not None:
+                check_numbers(0, math.inf, **{"loss_weights": given})
         self.loss_weights = {
             label: 1.0 if given is None else given
             for label, given in self._by_label(

@@ -91,7 +91,7 @@ class AddingAModelTest(TestCase):
                 NAME, self.family.schema, num_layers=1, **parts
             )
             self.assertFinite(model(self.family.inputs)["is_click"])
-        message = "It is one of its `mixer`: .*UniMixingLite.*block_size=8"
+        message = "It is an option of a `mixer`: .*UniMixingLite.*block_size=8"
         with self.assertRaisesRegex(ValueError, message):
             ku.applications.load(NAME, self.family.schema, block_size=8)
 

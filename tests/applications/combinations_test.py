@@ -78,7 +78,7 @@ REFUSED = {
     "a_network_that_broadcasts": (
         "rankmixer_tiny",
         {"feed_forward": keras.layers.Dense(1)},
-        "must keep the shape of the tokens",
+        "must have their shape",
     ),
     "histories_apart": (
         "mixformer_tiny",

@@ -23,7 +23,6 @@ from tests.test_case import to_numpy
 # What a model cannot keep by its own definition: (invariant, reason).
 EXEMPT = {
     "onetrans_tiny": {
-        "every_weight_learns": "its last layer passes no events on",
         "key_value_modes": "its state is keys and values, in every layer",
     },
     "rankmixer_tiny": {

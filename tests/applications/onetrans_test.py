@@ -39,8 +39,33 @@ class OneTransTest(TestCase):
             )
         self.assertEqual(list(shapes), ["state_context"])
 
-    def test_blocks_are_one_stack(self):
-        # The halves equal the blocks on whole sequences, one after the other.
+    def test_keys_are_no_values(self):
+        state = self.load().encode_user(self.inputs)
+        for i in range(2):
+            keys = ops.convert_to_numpy(state[f"state_layers_{i}_keys"])
+            values = ops.convert_to_numpy(state[f"state_layers_{i}_values"])
+            self.assertGreater(np.abs(keys - values).max(), 1e-3)
+
+    def test_halves_equal_the_blocks(self):
+        # The traced halves against calls of the blocks, one after the other.
+        model = self.load()
+        events = np.random.default_rng(0).normal(size=(6, 12, 32))
+        tokens = np.random.default_rng(1).normal(size=(6, 3, 8, 32))
+        mask = np.arange(12) < np.array([12, 7, 3, 0, 12, 1])[:, None]
+        x = keras.Input((None, 32))
+        m = keras.Input((None,), dtype="bool")
+        t = keras.Input((None, 8, 32))
+        rows, kept_mask, outputs = x, m, t
+        eager_rows, eager_mask, expected = events, mask, tokens
+        for block in model.blocks:
+            rows, kept_mask, kept = block.request(rows, kept_mask)
+            outputs = block.candidates(outputs, kept)
+            eager_rows, eager_mask, kept = block.request(eager_rows, eager_mask)
+            expected = block.candidates(expected, kept)
+        traced = keras.Model([x, m, t], outputs)
+        self.assertAllClose(traced([events, mask, tokens]), expected, 1e-5)
+
+    def test_without_pyramid(self):
         model = self.load(pyramid=None)
         state = model.encode_user(self.inputs)
         outputs = model(self.inputs)["is_click"]

@@ -48,6 +48,12 @@ def encode(encoders, events, mask, max_length=None, from_events=False):
             x = encoder(read, mask=mask)
         else:
             x = encoder(read)
+        if len(x.shape) != 3 or x.shape[1] != read.shape[1]:
+            raise ValueError(
+                "An encoder must return a vector for each event, as "
+                f"{tuple(read.shape)}. Received: {encoder}, which returns "
+                f"{tuple(x.shape)}"
+            )
         done[id(encoder)] = x
         encoded.append(x)
     return encoded, mask if history is None else events_mask

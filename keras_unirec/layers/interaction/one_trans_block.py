@@ -241,16 +241,18 @@ class OneTransBlock(_parts.Composite):
         if keys is not None:
             return spec(inputs.shape)
         requests, length, dim = inputs.shape
-        kept = spec((requests, self.num_heads, length, dim // self.num_heads))
+        kept = (requests, self.num_heads, length, dim // self.num_heads)
+        # Two tensors: one object in two places would be one tensor of a model.
+        keys, values = spec(kept), spec(kept)
         if self.num_queries == 0:
-            return kept, kept
+            return keys, values
         further, further_mask = inputs, mask
         if self._recent is not None:
             further, further_mask = self._recent.compute_output_spec(
                 [inputs], [mask]
             )
         more = spec(further.shape), spec(further_mask.shape, "bool")
-        return kept, kept, *more
+        return keys, values, *more
 
     def compute_mask(self, inputs, keys=None, values=None, mask=None):
         return None
