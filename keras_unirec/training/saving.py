@@ -35,7 +35,8 @@ class Saving:
 
         Raises:
             ValueError: If the weights are those of another network; names what
-                differs. No weight has changed then.
+                differs. No weight has changed then. (The function
+                `keras.saving.load_weights` raises it, too, in the end.)
         """
         theirs = None if skip_mismatch else stored_meaning(filepath)
         if theirs is not None:
@@ -125,6 +126,10 @@ def differences(ours, theirs):
 
 def _unequal(ours, theirs, where=""):
     """Yields where two plain values differ, and the two values."""
+    if _is_by_name(ours) and not _is_by_name(theirs) and theirs != _NOTHING:
+        theirs = dict.fromkeys(ours, theirs)
+    elif _is_by_name(theirs) and not _is_by_name(ours) and ours != _NOTHING:
+        ours = dict.fromkeys(theirs, ours)
     if not isinstance(ours, dict) or not isinstance(theirs, dict):
         if ours != theirs:
             yield where, ours, theirs
@@ -137,6 +142,11 @@ def _unequal(ours, theirs, where=""):
         yield from _unequal(
             ours.get(key, _NOTHING), theirs.get(key, _NOTHING), inside
         )
+
+
+def _is_by_name(value):
+    """Whether a value is one for each history, or copy: another is for all."""
+    return isinstance(value, dict) and "class" not in value
 
 
 def _of_weights(ours, theirs):

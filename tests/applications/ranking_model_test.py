@@ -181,23 +181,6 @@ class RankingModelTest(TestCase):
         )
         self.assertFinite(loss)
 
-    def test_weights_of_another_schema_are_refused(self):
-        path = f"{self.get_temp_dir()}/model.weights.h5"
-        self.model.save_weights(path)
-        frame = small_frame()
-        frame["city"] = frame["city"].replace("Oslo", "Bodø")
-        for schema, overrides in (
-            (small_schema(frame), {}),
-            (self.schema, {"num_layers": 1}),
-        ):
-            with self.assertRaisesRegex(ValueError, "belong to another model"):
-                ku.applications.load(
-                    "mixformer_tiny", schema, weights=path, **overrides
-                )
-        ku.applications.load(
-            "mixformer_tiny", self.schema, weights=path, kv_mode="projected"
-        )
-
     def test_odd_column_names(self):
         frame = small_frame().rename(
             columns={"city": "home city (2024)", "is_click": "clicked?"}
