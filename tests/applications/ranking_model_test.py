@@ -128,6 +128,32 @@ class RankingModelTest(TestCase):
         self.model.compile(recipe="paper")
         self.model.fit(inputs, labels, verbose=0)
 
+    def test_end_to_end(self):
+        """The default recipe, a file, and what goes on after it."""
+        inputs, labels, _ = small_batch(self.schema)
+        model = self.model
+        model.compile()
+        fit = {"shuffle": False, "verbose": 0}
+        losses = model.fit(inputs, labels, epochs=20, **fit).history["loss"]
+        self.assertFinite(losses)
+        self.assertLess(losses[-1], losses[0])
+        path = f"{self.get_temp_dir()}/model.keras"
+        model.save(path)
+        loaded = keras.models.load_model(path)
+        outputs = model.predict(inputs, verbose=0)
+        for label, value in loaded.predict(inputs, verbose=0).items():
+            self.assertAllClose(value, outputs[label], atol=0)
+            self.assertAllClose(model(inputs)[label], value, atol=1e-5)
+        # The optimizer comes along: the next epochs are the same.
+        first, second = (
+            each.fit(inputs, labels, epochs=2, **fit).history["loss"]
+            for each in (model, loaded)
+        )
+        self.assertEqual(first, second)
+        self.assertLen(set(first), 2)
+        for weight, other in zip(model.weights, loaded.weights, strict=True):
+            self.assertAllClose(weight, other, atol=0, rtol=0)
+
     def test_compile_errors(self):
         with self.assertRaisesRegex(ValueError, "from_logits=False"):
             self.model.compile(metrics=[keras.metrics.AUC()])
@@ -308,24 +334,22 @@ class RankingModelTest(TestCase):
     def test_two_replicas_equal_one(self):
         if keras.backend.backend() != "tensorflow":
             self.skipTest("MirroredStrategy is TensorFlow's.")
-        # One strategy per process: each run has its own.
         folder = self.get_temp_dir()
         script = os.path.join(os.path.dirname(__file__), "train_mirrored.py")
         # UniMixer also counts its steps, in every replica.
-        for name in ("mixformer_tiny", "unimixer_lite_tiny"):
-            modes = ("1", "2", "2-jit")
-            if name != "mixformer_tiny":
-                modes = ("1", "2-jit")
-            for mode in modes:
-                subprocess.run(
-                    [sys.executable, script, mode, folder, name],
-                    env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-                    check=True,
-                )
-            single = dict(np.load(f"{folder}/{name}_1.npz"))
-            for mode in modes[1:]:
-                mirrored = dict(np.load(f"{folder}/{name}_{mode}.npz"))
-                for key, value in single.items():
-                    self.assertAllClose(
-                        mirrored[key], value, atol=1e-6, rtol=1e-5
-                    )
+        modes = {
+            "mixformer_tiny": ("1", "2", "2-jit"),
+            "unimixer_lite_tiny": ("1", "2-jit"),
+        }
+        runs = [f"{m}:{name}" for name, all in modes.items() for m in all]
+        subprocess.run(
+            [sys.executable, script, folder, *runs],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            check=True,
+        )
+        for name, (single, *mirrored) in modes.items():
+            expected = dict(np.load(f"{folder}/{name}_{single}.npz"))
+            for mode in mirrored:
+                found = dict(np.load(f"{folder}/{name}_{mode}.npz"))
+                for key, value in expected.items():
+                    self.assertAllClose(found[key], value, atol=1e-6, rtol=1e-5)
