@@ -54,7 +54,9 @@ class DecodingReaderTest(TestCase):
         for name, actual in zip(("watched", "liked"), tokens, strict=True):
             x, kept = queries[name], state["histories"][name]
             self.assertLen(kept["events"], 2)
-            for events, layer in zip(kept["events"], reader._readers[name]):
+            for events, layer in zip(
+                kept["events"], reader.made["reader"][name]
+            ):
                 x = layer(x, events, mask=kept["mask"])
             self.assertEqual(tuple(actual.shape), (R, C, 1, D))
             self.assertAllClose(actual, x, atol=1e-5)
@@ -76,13 +78,16 @@ class DecodingReaderTest(TestCase):
                 expected.append(f"{name}_encoder_{i}")
                 expected.append(f"query_decoding_{i}_{name}")
         self.assertEqual(names_of(reader), sorted(expected))
-        for layer in (*reader._readers["watched"], *reader._readers["liked"]):
+        for layer in (
+            *reader.made["reader"]["watched"],
+            *reader.made["reader"]["liked"],
+        ):
             self.assertIsInstance(layer.residual, layers.PreNorm)
         # The reader that says its own keeps it.
         given = layers.QueryDecoding(2, residual="post_layer")
         reader = make_reader(reader=given, residual="pre_rms")
         self.request(reader)
-        for layer in reader._readers["watched"]:
+        for layer in reader.made["reader"]["watched"]:
             self.assertIsInstance(layer.residual, layers.PostNorm)
 
     def test_numbers_of_queries(self):
@@ -135,7 +140,7 @@ class DecodingReaderTest(TestCase):
         )
         self.request(reader)
         for name in ("watched", "liked"):
-            one, two = reader._readers[name]
+            one, two = reader.made["reader"][name]
             self.assertIs(one, two)
         for name in ("encoder_1", "query_decoding_1"):
             self.assertNotIn(name, " ".join(names_of(reader)))

@@ -45,12 +45,14 @@ class TargetAttentionTest(TestCase):
     def read(self, layer, histories=None):
         """The columns of the candidates, with what was read."""
         requests = self.requests
-        if not layer._readers:
+        if not layer.made["reader"]:
             layer.request(requests.context, requests.histories)
             randomize_weights(layer)
         kept = {
             name: {
-                "events": layer._readers[name].request(history.events, None),
+                "events": layer.made["reader"][name][0].request(
+                    history.events, None
+                ),
                 "mask": history.mask,
             }
             for name, history in (histories or requests.histories).items()
@@ -80,7 +82,7 @@ class TargetAttentionTest(TestCase):
         self.assertEqual(list(read), ["watched.read", "liked.read"])
         histories = self.requests.histories
         for (name, history), shape in zip(histories.items(), shapes):
-            made = layer._readers[name]
+            made = layer.made["reader"][name][0]
             self.assertEqual(made.name, f"target_attention_{name}")
             self.assertEqual(made.key_value_shape, shape)
             targets = to_numpy(self.requests.items.aligned(name))
