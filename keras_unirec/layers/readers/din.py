@@ -5,6 +5,7 @@ from keras_unirec.layers.embedding._columns import column
 from keras_unirec.layers.embedding.feature_embedding import layer_name
 from keras_unirec.layers.history.events import by_history
 from keras_unirec.layers.readers.history_reader import HistoryReader
+from keras_unirec.layers.readers.history_reader import make_each
 from keras_unirec.layers.readers.local_activation import LocalActivation
 
 
@@ -34,7 +35,16 @@ class DIN(HistoryReader):
 
     def __init__(self, activation=None, **kwargs):
         super().__init__(**kwargs)
-        self.activation = activation or LocalActivation(dtype=self.dtype_policy)
+        if activation is None:
+            activation = "local_activation"
+        self.activation = make_each(
+            "activation",
+            activation,
+            {"local_activation": LocalActivation},
+            self.dtype_policy,
+            shared=False,
+            needs=("chunk_size",),
+        )
         self._activations = {}
 
     def request(self, context, histories):
