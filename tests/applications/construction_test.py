@@ -268,7 +268,7 @@ class OptionsOfPartsTest(TestCase):
         schema = small_schema()
         message = message_of(name, schema, **arguments)
         argument = line.partition("=")[0]
-        self.assertIn(f"It is one of its `{argument}`: `{line}", message)
+        self.assertIn(f"It is an option of a `{argument}`: `{line}", message)
         # What it says can be pasted, and is taken.
         code = re.search(r": `(\w+=.*)`\. Received", message).group(1)
         part = eval(f"dict({code})", {"keras_unirec": ku, "keras": keras})
@@ -280,7 +280,7 @@ class OptionsOfPartsTest(TestCase):
     def test_no_such_option(self):
         schema = small_schema()
         message = message_of("mixformer_tiny", schema, hidden_ratios=2)
-        self.assertNotIn("It is one of its", message)
+        self.assertNotIn("It is an option of", message)
         self.assertIn("Received: hidden_ratios=2", message)
         message = message_of("mixformer_tiny", schema, num_layer=2)
         self.assertIn("Did you mean `num_layers`?", message)
