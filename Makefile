@@ -1,5 +1,6 @@
 # make demo               train, evaluate, plot, export and serve in one run
 # make demo DATA=folder   the same on KuaiRand files
+# make check              lint, tests of parts, one family: for daily work
 # make test               lint, tests on TensorFlow and on JAX, tutorials
 # make lint / format / notebooks / clean
 #
@@ -11,13 +12,18 @@ VENV ?= .venv
 DATA ?=
 # Processes that test side by side; each takes up to 3 GB.
 JOBS ?= 2
+# Tests compile more than they compute. Where XLA does not know a flag, it ends
+# the process: make test XLA_FLAGS=
+XLA_FLAGS ?= --xla_backend_optimization_level=0 \
+	--xla_llvm_disable_expensive_passes=true \
+	--xla_cpu_use_fusion_emitters=false
 OUT ?= demo_output
 DEMO_ARGS := $(if $(DATA),--data "$(DATA)")
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format notebooks clean
+.PHONY: help demo check test lint format notebooks clean
 
 BIN := $(abspath $(VENV))/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
@@ -61,10 +67,21 @@ format: $(VENV)/.dev-installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# What tests of one family share is made in one process.
+pytest = XLA_FLAGS="$(XLA_FLAGS)" \
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+check: lint
+	KERAS_BACKEND=tensorflow $(pytest) \
+		tests/layers tests/project_test.py tests/imports_test.py \
+		tests/applications/state_test.py tests/applications/outputs_test.py \
+		tests/applications/ranking_model_test.py::RankingModelTest::test_end_to_end \
+		tests/applications/invariants_test.py::Invariants_mixformer_tiny
+
 test: lint
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n $(JOBS) tests
+	KERAS_BACKEND=tensorflow $(pytest) tests
 	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 \
-		$(BIN)/python -m pytest -n $(JOBS) tests/layers tests/applications
+		$(pytest) tests/layers tests/applications
 
 notebooks: $(VENV)/.dev-installed
 	KERAS_BACKEND=tensorflow $(BIN)/python tutorials/build.py

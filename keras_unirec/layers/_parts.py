@@ -263,7 +263,8 @@ def meaning(layer):
     """What the arguments of a layer say about its weights, as plain values.
 
     A layer says in `no_meaning` which arguments say nothing, and in `resolved`
-    what stands for one that is None; the other None are open.
+    what stands for one that is None. A part that is None is none; what else is
+    None is open.
     """
     free = (*_NO_MEANING, *getattr(layer, "no_meaning", ()))
     name = keras.saving.get_registered_name(type(layer))
@@ -273,7 +274,8 @@ def meaning(layer):
             continue
         mine = getattr(layer, key, None)
         if mine is None:
-            mine = getattr(layer, "resolved", {}).get(key)
+            none = "none" if key in getattr(layer, "parts", ()) else None
+            mine = getattr(layer, "resolved", {}).get(key, none)
         found[key] = _meaning(mine, value)
     made = getattr(layer, "made", {})
     found.update((key, meaning_of_copies(each)) for key, each in made.items())

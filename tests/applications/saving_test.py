@@ -18,6 +18,18 @@ TINY = {
 }
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Parity(keras.layers.Layer):
+    """A position without weights."""
+
+    def call(self, history, mask):
+        number = keras.ops.cumsum(keras.ops.cast(mask, history.dtype), axis=1)
+        return history + (number % 2)[..., None]
+
+    def compute_output_shape(self, history_shape):
+        return history_shape
+
+
 def other_frame():
     """The small log with another city."""
     frame = small_frame()
@@ -348,6 +360,7 @@ class HyFormerTest(Refused):
         ),
         ("queries", {"queries": layers.QueryGeneration(2, 32, hidden_dim=32)}),
         ("apart", {"events": layers.Events(32, "apart", None, "newest_first")}),
+        ("none", {"encoder": layers.HistoryEncoder(residual="pre_rms")}),
     )
     def test_the_same_network_is_accepted(self, arguments):
         self.assertAccepted(
@@ -399,6 +412,13 @@ class OptionsWithoutWeightsTest(TestCase):
             {"encoder": layers.Longer(3)},
             {"encoder": layers.Longer(None)},
             "part `encoder` `recent_length`: 'all' here, 3 in the file",
+        ),
+        (
+            "a_part_without_weights",
+            "mixformer_tiny",
+            {"events": layers.Events(position=Parity())},
+            {"events": layers.Events()},
+            "part `events` `position`: 'none' here, 'tests>Parity' in the file",
         ),
         (
             "of_a_reader_of_histories",

@@ -52,6 +52,8 @@ class DecodingReader(HistoryReader):
     """
 
     parts = ("events", "encoder", "queries", "reader", "residual")
+    # It is in what is `made` of the reader.
+    no_meaning = ("residual",)
 
     def __init__(
         self,
