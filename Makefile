@@ -12,11 +12,6 @@ VENV ?= .venv
 DATA ?=
 # Processes that test side by side; each takes up to 3 GB.
 JOBS ?= 2
-# Tests compile more than they compute. Where XLA does not know a flag, it ends
-# the process: make test XLA_FLAGS=
-XLA_FLAGS ?= --xla_backend_optimization_level=0 \
-	--xla_llvm_disable_expensive_passes=true \
-	--xla_cpu_use_fusion_emitters=false
 OUT ?= demo_output
 DEMO_ARGS := $(if $(DATA),--data "$(DATA)")
 
@@ -68,8 +63,7 @@ format: $(VENV)/.dev-installed
 	$(BIN)/ruff format .
 
 # What tests of one family share is made in one process.
-pytest = XLA_FLAGS="$(XLA_FLAGS)" \
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+pytest = $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 check: lint
 	KERAS_BACKEND=tensorflow $(pytest) \
