@@ -3,6 +3,7 @@
 import collections
 import io
 import json
+import os
 import re
 import zipfile
 
@@ -28,7 +29,7 @@ class Saving:
         """`keras.Model.load_weights`, of a file of the same network.
 
         Args:
-            filepath: Path of a `.weights.h5` or `.keras` file.
+            filepath: Path of a `.weights.h5`, `.weights.json` or `.keras` file.
             skip_mismatch: bool. Whether to load what fits, layer by layer,
                 into a model that differs. Defaults to `False`.
             **kwargs: Other arguments of `keras.Model.load_weights`.
@@ -41,7 +42,7 @@ class Saving:
         theirs = None if skip_mismatch else stored_meaning(filepath)
         if theirs is not None:
             self._check_meaning(theirs)
-        self._skip_meaning = True  # Checked, or told not to.
+        self._skip_meaning = skip_mismatch or theirs is not None
         try:
             super().load_weights(
                 filepath, skip_mismatch=skip_mismatch, **kwargs
@@ -77,8 +78,20 @@ class Saving:
 
 
 def stored_meaning(filepath):
-    """The meaning in a `.weights.h5` or `.keras` file; None if it has none."""
+    """The meaning in a file of weights; None if it has none.
+
+    Args:
+        filepath: Path of a `.weights.h5`, `.weights.json` or `.keras` file.
+    """
     filepath = str(filepath)
+    if not os.path.exists(filepath):  # Keras says so, or finds it elsewhere.
+        return None
+    if filepath.endswith(".json"):  # In shards.
+        with open(filepath, encoding="utf-8") as file:
+            shards = json.load(file)["weight_map"].get("/vars", [])
+        for shard in [shards] if isinstance(shards, str) else shards:
+            return _read(os.path.join(os.path.dirname(filepath), shard))
+        return None
     if zipfile.is_zipfile(filepath):
         with zipfile.ZipFile(filepath) as archive:
             if "model.weights.h5" not in archive.namelist():

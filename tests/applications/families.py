@@ -7,6 +7,7 @@ ask the same one.
 
 import functools
 import tempfile
+import types
 
 import keras
 import numpy as np
@@ -182,8 +183,8 @@ class Family:
         """`shallow` after 20 compiled steps, and one on empty histories.
 
         Returns:
-            Tuple of the model, the losses of the 20 steps, and the weights by
-            path before and after the first.
+            The `model`, the `losses` of the 20 steps, and the weights by path
+            `before` and `after` the first, and of the `end`.
         """
         model, steps = self.shallow, []
         model.compile(keras.optimizers.SGD(0.1), metrics=[], jit_compile=True)
@@ -198,7 +199,13 @@ class Family:
             self.inputs, self.labels, epochs=20, callbacks=[First()], **fit
         )
         model.fit(without_events(self.schema, self.inputs), self.labels, **fit)
-        return model, history.history["loss"], *steps
+        return types.SimpleNamespace(
+            model=model,
+            losses=history.history["loss"],
+            before=steps[0],
+            after=steps[1],
+            end=weights_of(model),
+        )
 
 
 def of_any_size(schema, function, labels=False):
@@ -253,14 +260,6 @@ def weights_of(model):
     weights = {w.path: to_numpy(w.value).copy() for w in model.weights}
     assert len(weights) == len(model.weights), "two weights of one path"
     return weights
-
-
-def copy_weights(source, target):
-    """By path: where a weight is listed depends on the half that uses it."""
-    values = weights_of(source)
-    assert sorted(values) == sorted(weight.path for weight in target.weights)
-    for weight in target.weights:
-        weight.assign(values[weight.path])
 
 
 def events_of(schema):

@@ -101,7 +101,7 @@ class Invariants(TestCase):
         for value in outputs.values():
             self.assertFinite(value)
         # Gradients of histories that are padded, or of no event at all.
-        for value in weights_of(self.family.trained[0]).values():
+        for value in self.family.trained.end.values():
             self.assertFinite(value)
         for inputs in () if JAX else (padded, none):
             loss, gradients = self.family.gradients(inputs)
@@ -177,7 +177,7 @@ class Invariants(TestCase):
         self.assertSameWeights(weights_of(projected), weights_of(model))
 
     def test_training(self):
-        model, losses, *_ = self.family.trained
+        losses = self.family.trained.losses
         self.assertFinite(losses)
         self.assertLess(losses[-1], losses[0])
 
@@ -196,14 +196,14 @@ class Invariants(TestCase):
         if JAX:
             self.skipTest("JAX compiles everything; the backends agree.")
         gradients = self.family.gradients  # Traced before the weights change.
-        _, losses, before, after = self.family.trained
-        for weight in self.family.shallow.weights:
-            weight.assign(before[weight.path])
+        trained = self.family.trained
+        for weight in trained.model.weights:
+            weight.assign(trained.before[weight.path])
         loss, gradients = gradients(self.inputs)
-        self.assertAllClose(losses[0], loss, atol=1e-5)
+        self.assertAllClose(trained.losses[0], loss, atol=1e-5)
         for path, gradient in gradients.items():
-            expected = before[path] - 0.1 * gradient
-            self.assertAllClose(after[path], expected, atol=1e-5)
+            expected = trained.before[path] - 0.1 * gradient
+            self.assertAllClose(trained.after[path], expected, atol=1e-5)
 
     def test_round_trip_of_a_file(self):
         model, loaded = self.family.model, self.family.loaded
@@ -253,7 +253,7 @@ class Invariants(TestCase):
                 _sigmoid(outputs[label]), _sigmoid(value), atol=1e-2
             )
         if JAX:
-            trained = self.family.trained[0]
+            trained = self.family.trained.model
             self.assertEqual(trained.dtype_policy.name, "mixed_bfloat16")
             return
         model.compile("sgd", metrics=[], run_eagerly=True)

@@ -323,6 +323,20 @@ class MixFormerTest(Refused):
             weights_of(other)[path], weights_of(self.model)[path]
         )
 
+    def test_shards(self):
+        path = f"{self.get_temp_dir()}/model.weights.json"
+        self.model.save_weights(path, max_shard_size=0.0001)
+        other, same = self.load(num_layers=1), self.load()
+        before = weights_of(other)
+        with self.assertRaisesRegex(ValueError, "1 here, 2 in the file"):
+            other.load_weights(path)
+        for name, value in weights_of(other).items():
+            self.assertAllClose(value, before[name], atol=0, rtol=0)
+        same.load_weights(path)
+        for name, value in weights_of(self.model).items():
+            found = weights_of(same)[name]
+            self.assertAllClose(found, value, atol=0, rtol=0)
+
     def test_files_of_keras_itself(self):
         """They say nothing of what they mean, and are not stopped."""
         dense = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
